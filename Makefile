@@ -1,0 +1,86 @@
+# The journeys a person makes. Each target sets up what it needs in .venv; nothing is installed outside it.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+# The first Python that is new enough, unless one is named: make PYTHON=python3.12 smoke
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+endif
+VENV  ?= .venv
+TORCH ?= auto
+PY    := $(VENV)/bin/python
+
+SCALE   ?= smoke
+SEEDS   ?= 0 1 2
+METHODS ?= linear lora-r8*
+PYTEST_ARGS ?=
+
+# Two threads on two busy cores are often slower than one; matplotlib must not look for a display.
+test lint: export OMP_NUM_THREADS = 1
+export MPLBACKEND = Agg
+# Packages are installed without bytecode; without this, some machines would compile them at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup smoke micro tables test lint lint-setup format hooks lock clean distclean check-python
+
+help:  ## what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+check-python:
+	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "error: Python 3.11 or newer is needed$(if $(PYTHON), and '$(PYTHON)' is not); name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+
+setup: check-python  ## create .venv with the pinned versions (again: under a second)
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test --torch $(TORCH)
+
+lint-setup: check-python
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,dev --torch $(TORCH)
+
+smoke: setup  ## the whole pipeline on the embedded world in minutes: data, cells, tables, figures
+	@$(PY) -m data_prep prepare vtab1k
+	@$(call run_and_report,smoke,'vtab1k/vit_micro/*/*/*')
+
+micro: setup  ## the embedded world at a larger budget: SEEDS="0 1" METHODS="linear lora-r8*"
+	@$(PY) -m data_prep prepare vtab1k
+	@$(call run_and_report,micro,$(foreach m,$(METHODS),$(foreach s,$(SEEDS),'vtab1k/vit_micro/*/$(m)/$(s)')))
+
+# Tables are built from whatever finished, also when some cells failed; the run's verdict is the last word.
+# Exit codes of the suite: 0 done, 1 some cells failed, 2 usage, 3 incomplete (holes in a table are no error).
+define run_and_report
+	ran=0; $(PY) -m benchmarks run $(2) --scale $(1) || ran=$$?; \
+	case $$ran in 0|1) ;; *) exit $$ran;; esac; \
+	$(PY) -m reports build --scale $(1) || [ $$? -eq 3 ] || exit 1; \
+	echo; $(PY) -m reports show table2 --scale $(1) || [ $$? -eq 3 ] || exit 1; \
+	echo; echo "tables and figures: reports/tables/$(1)/   records: results/$(1)/"; \
+	exit $$ran
+endef
+
+tables: setup  ## tables and figures from the records of one scale: make tables SCALE=micro
+	@$(PY) -m reports build --scale $(SCALE) || [ $$? -eq 3 ]
+
+test: setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'"
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: lint-setup  ## ruff and mypy, as CI runs them
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: lint-setup  ## let ruff fix and format
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+hooks: lint-setup  ## run ruff and mypy before each commit (pre-commit)
+	@$(PY) -m pre_commit install
+
+lock: setup  ## resolve requirements/lock.txt anew (needs the network)
+	@$(PY) requirements/make_lock.py
+
+clean:  ## remove caches and all of the smoke scale; keep .venv, data, other records
+	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/smoke work/smoke reports/tables/smoke
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove .venv, packed data, checkpoints
+	@rm -rf $(VENV) data work

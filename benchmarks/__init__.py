@@ -1,0 +1,1 @@
+"""What is measured: benchmark declarations, runners, and the harness that they share."""

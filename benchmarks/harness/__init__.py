@@ -1,0 +1,1 @@
+"""The plumbing of all benchmarks: cells, records, store, seeds, provenance, execution, commands."""

@@ -1,0 +1,274 @@
+"""``python -m benchmarks ls | show | run | status | verify``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.harness import provenance
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import DONE, INCOMPLETE, SOME_FAILED, USAGE, UsageError, unknown
+from benchmarks.harness.execute import Settings, pending, require
+from benchmarks.harness.progress import Progress, default_jobs
+from benchmarks.harness.record import InvalidRecord, check, primary_value
+from benchmarks.harness.registry import BENCHMARKS, declared, scale_named, select
+from benchmarks.harness.store import State
+from benchmarks.harness.workers import run_many
+
+EPILOG = """a cell is benchmark/backbone/task/method/seed; a selector is that path with globs, and parts
+left out at its end match everything:
+  python -m benchmarks run 'vtab1k/vit_micro/dsprites_*/lora-r8*' --scale smoke
+exit codes: 0 done, 1 some cells failed, 2 wrong usage, 3 incomplete"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:
+        # The reader, `head` perhaps, has seen enough; keep Python from complaining at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        print("\nstopped; finished cells are kept, run the same command to go on", file=sys.stderr)
+        return SOME_FAILED
+
+
+def ls(options: argparse.Namespace) -> int:
+    """List benchmarks, or what one of them declares, or the cells of a selector."""
+    if not options.selector:
+        rows = [[b.name, b.title, " ".join(b.scales), len(b.tasks)] for b in BENCHMARKS.values()]
+        print(tabulate(rows, headers=["benchmark", "what", "scales", "tasks"]))
+        print("\npython -m benchmarks ls BENCHMARK lists its backbones, tasks and methods")
+    elif "/" in options.selector:
+        print("\n".join(map(str, select([options.selector], options.scale))))
+    else:
+        _list_benchmark(options.selector, options.scale)
+    return DONE
+
+
+def show(options: argparse.Namespace) -> int:
+    """Show what a cell is: its configuration with the source of each value, and its record."""
+    settings = _settings(options)
+    cell = Cell.parse(options.cell)
+    select([str(cell)], options.scale)
+    benchmark, scale = declared(cell, options.scale)
+    choices = benchmark.configure(benchmark, cell, scale)
+    rows = [[key, json.dumps(choice.value), choice.source] for key, choice in choices.items()]
+    print(tabulate(rows, headers=["setting", "value", "source"], disable_numparse=True))
+    state = settings.state(cell)
+    print(f"\nrecord: {settings.store.path(cell)} ({state.value})")
+    if state not in (State.MISSING, State.INVALID):
+        _show_record(settings, cell)
+    return DONE
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the chosen cells that are not done."""
+    settings = _settings(options)
+    cells = select(options.selectors, options.scale)
+    _check_overrides(cells, settings)
+    todo = pending(cells, settings, options.rerun)
+    print(
+        f"{len(cells)} cells chosen at scale {options.scale}, {len(cells) - len(todo)} done before"
+    )
+    if options.dry_run:
+        print(
+            "".join(f"would run {cell} ({settings.state(cell).value})\n" for cell in todo), end=""
+        )
+        require(todo, settings)
+        return DONE
+    if not todo:
+        return DONE
+    require(todo, settings)
+    settings.store.remove_leftovers()
+    jobs = options.jobs or default_jobs(settings.device)
+    with Progress(len(todo)) as progress:
+        run_many(todo, settings, jobs, progress.tell)
+    if progress.failed:
+        print(f"{len(progress.failed)} of {len(todo)} cells failed; their records say why")
+        return SOME_FAILED
+    return DONE
+
+
+def status(options: argparse.Namespace) -> int:
+    """Count the declared cells by method and state."""
+    settings = _settings(options)
+    settings.store.remove_leftovers()
+    cells = select(options.selectors or ["*"], options.scale)
+    counts: dict[str, Counter[str]] = {}
+    older = 0
+    for cell in cells:
+        state = settings.state(cell)
+        counts.setdefault(f"{cell.benchmark}/{cell.backbone}/*/{cell.method}", Counter())[
+            state.value
+        ] += 1
+        older += state is State.FRESH and _is_older_code(settings, cell)
+    states = [state.value for state in State]
+    rows = [[name, *(count[state] or "" for state in states)] for name, count in counts.items()]
+    total = sum(counts.values(), Counter[str]())
+    rows.append(["all", *(total[state] or "" for state in states)])
+    print(tabulate(rows, headers=["cells", *states]))
+    if older:
+        print(f"{older} records come from older code than this checkout's")
+    return DONE if total[State.FRESH.value] == len(cells) else INCOMPLETE
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check every record: whole, unaltered, at its own path."""
+    settings = _settings(options)
+    wrong, count = 0, 0
+    for path, cell in settings.store.files():
+        count += 1
+        try:
+            if cell is None:
+                raise InvalidRecord("its path is not that of a cell")
+            record = settings.store.load(cell)
+            assert record is not None
+            check(record, cell)
+        except InvalidRecord as error:
+            wrong += 1
+            print(f"{path}: {error}")
+    print(f"{count} records at scale {options.scale}, {wrong} invalid")
+    if wrong:
+        print(f"python -m benchmarks run SELECTOR --scale {options.scale} replaces them")
+    return SOME_FAILED if wrong else DONE
+
+
+def _list_benchmark(name: str, scale_name: str) -> None:
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS, "python -m benchmarks ls")
+    benchmark = BENCHMARKS[name]
+    scale = scale_named(benchmark, scale_name)
+    print(benchmark.title, end="\n\n")
+    scales = [
+        [s.name, " ".join(s.backbones), str(s.seeds), s.description]
+        for s in benchmark.scales.values()
+    ]
+    print(tabulate(scales, headers=["scale", "backbones", "seeds", "what"]), end="\n\n")
+    tasks = [[t.name, t.group, t.num_classes] for t in benchmark.tasks]
+    print(tabulate(tasks, headers=["task", "group", "classes"]), end="\n\n")
+    print("methods:", " ".join(benchmark.methods))
+    count = sum(1 for _ in benchmark.cells(scale))
+    print(
+        f"{count} cells at scale {scale.name}: python -m benchmarks ls '{name}/*' --scale {scale.name}"
+    )
+
+
+def _show_record(settings: Settings, cell: Cell) -> None:
+    record = settings.store.load(cell)
+    assert record is not None
+    value = primary_value(record)
+    print(f"status: {record['status']}" + (f" ({record['error']})" if record["error"] else ""))
+    if value is not None:
+        primary = record["primary"]
+        print(f"{primary['metric']} ({primary['selection']}): {100 * value:.1f} %")
+        print(f"all selection rules: {json.dumps(record['metrics'])}")
+    if record["redundancy"]:
+        both = record["redundancy"]
+        print(
+            f"redundancy: {both['start']['mean']:.4f} at the start, {both['end']['mean']:.4f} at the end"
+        )
+    print(f"code: {json.dumps(record['code']['commit'])}, finished {record['run']['finished_at']}")
+
+
+def _is_older_code(settings: Settings, cell: Cell) -> bool:
+    record = settings.store.load(cell)
+    trees = {folder: provenance.tree_hash(folder) for folder in provenance.FOLDERS}
+    return record is not None and record["code"]["trees"] != trees
+
+
+def _check_overrides(cells: Sequence[Cell], settings: Settings) -> None:
+    known: set[str] = set()
+    for cell in {cell.method: cell for cell in cells}.values():
+        benchmark, scale = declared(cell, settings.scale)
+        known |= set(benchmark.configure(benchmark, cell, scale))
+    for name in settings.overrides:
+        if name not in known:
+            raise unknown("setting", name, known, "python -m benchmarks show CELL")
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    chosen = {
+        name: getattr(options, name)
+        for name in ("scale", "results", "data", "work", "device", "threads", "timeout_seconds")
+        if hasattr(options, name)
+    }
+    return Settings(**chosen, overrides=dict(getattr(options, "set", None) or []))
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="List, run and check the cells of the benchmarks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--scale", default="smoke", help="smoke (default), micro or paper")
+    common.add_argument("--results", type=Path, default=Path("results"), help="root of the records")
+
+    listing = commands.add_parser("ls", parents=[common], help="list what there is")
+    listing.add_argument("selector", nargs="?", help="a benchmark, or a selector of cells")
+    listing.set_defaults(command=ls)
+
+    showing = commands.add_parser("show", parents=[common], help="show one cell and its record")
+    showing.add_argument("cell")
+    showing.set_defaults(command=show)
+
+    running = commands.add_parser(
+        "run",
+        parents=[common],
+        help="run cells",
+        epilog=EPILOG,
+        formatter_class=parser.formatter_class,
+    )
+    running.add_argument("selectors", nargs="+", metavar="SELECTOR")
+    running.add_argument(
+        "--jobs", type=int, help="processes (default: one on a GPU, else one a core)"
+    )
+    running.add_argument(
+        "--threads", type=int, default=1, help="threads of each process (default 1)"
+    )
+    running.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
+    running.add_argument("--rerun", choices=("missing", "failed", "all"), default="failed",
+                         help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
+    running.add_argument("--set", type=_assignment, action="append", metavar="NAME=VALUE",
+                         help="replace a declared setting, such as stage1.learning_rate=0.1")  # fmt: skip
+    running.add_argument("--timeout-seconds", type=float, help="limit for one cell")
+    running.add_argument("--data", type=Path, default=Path("data"), help="root of the packed data")
+    running.add_argument("--work", type=Path, default=Path("work"), help="root of checkpoints")
+    running.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    running.set_defaults(command=run)
+
+    counting = commands.add_parser("status", parents=[common], help="count what is done")
+    counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
+    counting.set_defaults(command=status)
+
+    verifying = commands.add_parser("verify", parents=[common], help="check all records")
+    verifying.set_defaults(command=verify)
+    return parser

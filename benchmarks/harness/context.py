@@ -1,0 +1,30 @@
+"""What a runner is given besides the cell and its configuration: folders, device, a voice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness.cell import Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where things are on this machine; nothing here may change a number.
+
+    Attributes:
+        data: Root of the packed data.
+        work: Root of checkpoints, with the scale's name.
+        device: ``cpu`` or ``cuda``.
+        on_epoch: Called after each epoch with the cell, the epoch and the number of epochs.
+    """
+
+    data: Path
+    work: Path
+    device: str
+    on_epoch: Callable[[Cell, int, int], None]
+
+    def folder(self, cell: Cell) -> Path:
+        """Return the folder for a cell's checkpoints."""
+        return self.work.joinpath(*cell.parts)

@@ -1,0 +1,20 @@
+"""Errors that a person can act on, and the exit codes of every command."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+DONE, SOME_FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
+"""Exit codes: done; some cells failed; wrong usage; the declared grid has holes."""
+
+
+class UsageError(Exception):
+    """What was asked for does not exist or cannot be done; the message fits on one line."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UsageError:
+    """Build the error for a name that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {name!r}{hint} ({command} lists them)")

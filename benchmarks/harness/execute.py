@@ -1,0 +1,238 @@
+"""Runs one cell, or the cells that share a stage 1; a failed cell is a record, not a stop."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import provenance
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.context import Context
+from benchmarks.harness.record import InvalidRecord, Outcome, build_record
+from benchmarks.harness.registry import benchmark_named, declared
+from benchmarks.harness.spec import Config, config_hash
+from benchmarks.harness.store import State, Store
+
+RERUN: dict[str, frozenset[State]] = {
+    "missing": frozenset({State.MISSING, State.INVALID}),
+    "failed": frozenset({State.MISSING, State.INVALID, State.NOT_OK, State.STALE}),
+    "all": frozenset(State),
+}
+"""Which states are run: what is not there; also what failed or was of another configuration (the
+default); everything."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to run, the same for all cells; must travel to other processes.
+
+    Attributes:
+        scale: Name of the scale.
+        results: Root of the records.
+        data: Root of the packed data.
+        work: Root of checkpoints.
+        device: ``cpu``, ``cuda``, or ``auto``.
+        threads: Threads of torch in each process.
+        timeout_seconds: Limit for one cell; None for none.
+        overrides: Values that replace declared ones, by dotted name.
+    """
+
+    scale: str
+    results: Path = Path("results")
+    data: Path = Path("data")
+    work: Path = Path("work")
+    device: str = "auto"
+    threads: int = 1
+    timeout_seconds: float | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        """The store of this scale."""
+        return Store(self.results, self.scale)
+
+    def config(self, cell: Cell) -> Config:
+        """Return the resolved configuration of a cell."""
+        benchmark, scale = declared(cell, self.scale)
+        return benchmark.config(cell, scale, self.overrides)
+
+    def state(self, cell: Cell) -> State:
+        """Return how the store stands to a cell's configuration."""
+        benchmark, _ = declared(cell, self.scale)
+        return self.store.state(cell, config_hash(self.config(cell)), benchmark.version)
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of a cell: its end with a status, or an epoch of it."""
+
+    cell: Cell
+    status: str | None = None
+    error: str | None = None
+    epoch: int = 0
+    epochs: int = 0
+
+
+Report = Callable[[Event], None]
+
+
+class TimeLimit(Exception):
+    """A cell took longer than it may."""
+
+
+def pending(cells: Iterable[Cell], settings: Settings, rerun: str = "failed") -> list[Cell]:
+    """Return the cells that have to run; reads records, loads neither data nor models."""
+    return [cell for cell in cells if settings.state(cell) in RERUN[rerun]]
+
+
+def require(cells: Sequence[Cell], settings: Settings) -> None:
+    """Raise a ``UsageError`` that gives a command, if data for any of the cells are not there."""
+    context = _context(settings, device="cpu")
+    for cell in {(c.benchmark, c.task): c for c in cells}.values():
+        _runner(cell).require(cell, settings.config(cell), context)
+
+
+def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False) -> str:
+    """Run one cell, write its record whatever happens, and return its status.
+
+    Args:
+        cell: The cell.
+        settings: How to run.
+        report: Told of each epoch, and of the end.
+        keep_fresh: Do not replace a fresh record: the cell runs again for its checkpoint alone.
+    """
+    benchmark, scale = declared(cell, settings.scale)
+    config = settings.config(cell)
+    device = _device(settings.device)
+    started = datetime.now(UTC)
+    interrupt: BaseException | None = None
+    outcome = Outcome()
+    try:
+        with _time_limit(settings.timeout_seconds):
+            outcome = _runner(cell).run(cell, config, _context(settings, device, report))
+        status, error = "ok", None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        status, error, interrupt = "cancelled", "stopped by the user", stop
+    except Exception as problem:  # noqa: BLE001 - the one place where any failure becomes a record
+        status, error = _status(problem), f"{type(problem).__name__}: {problem}".splitlines()[0]
+    record = build_record(
+        benchmark,
+        scale,
+        cell,
+        config,
+        status=status,
+        error=error,
+        outcome=outcome,
+        sources=benchmark.sources(cell, scale, settings.overrides),
+        where={
+            "code": provenance.code(),
+            "environment": provenance.environment(),
+            "hardware": provenance.hardware(device),
+        },
+        run={
+            "started_at": started.isoformat(timespec="seconds"),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "attempt": _attempt(settings.store, cell),
+            "overrides": dict(settings.overrides),
+        },
+    )
+    if not (keep_fresh and settings.state(cell) is State.FRESH):
+        settings.store.write(cell, record)
+    report(Event(cell, status, error))
+    if interrupt is not None:
+        raise interrupt
+    return status
+
+
+def run_group(cells: Sequence[Cell], settings: Settings, report: Report) -> None:
+    """Run the cells of one base, task and seed, stage 1 first where it is needed."""
+    _prepare_process(settings)
+    base_status: str | None = None
+    for cell in sorted(cells, key=lambda cell: cell != cell.base):
+        if cell == cell.base:
+            base_status = run_cell(cell, settings, report)
+            continue
+        if not _has_stage1(cell, settings) and base_status is None:
+            base_status = run_cell(cell.base, settings, _epochs_only(report), keep_fresh=True)
+        run_cell(cell, settings, report)
+
+
+def _epochs_only(report: Report) -> Report:
+    """Pass on the epochs of a stage 1 that was not asked for itself, but not its end."""
+    return lambda event: report(event) if event.status is None else None
+
+
+def _has_stage1(cell: Cell, settings: Settings) -> bool:
+    context = _context(settings, device="cpu")
+    return bool(_runner(cell).is_stage1_kept(cell, settings.config(cell), context))
+
+
+def _runner(cell: Cell) -> Any:
+    return importlib.import_module(benchmark_named(cell.benchmark).runner)
+
+
+def _context(settings: Settings, device: str, report: Report | None = None) -> Context:
+    def on_epoch(cell: Cell, epoch: int, epochs: int) -> None:
+        if report is not None:
+            report(Event(cell, epoch=epoch, epochs=epochs))
+
+    work = settings.work / settings.scale
+    return Context(data=settings.data, work=work, device=device, on_epoch=on_epoch)
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _prepare_process(settings: Settings) -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _status(problem: Exception) -> str:
+    """Name the kind of failure."""
+    if isinstance(problem, TimeLimit):
+        return "timeout"
+    if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
+        return "oom"
+    return "diverged" if type(problem).__name__ == "Diverged" else "failed"
+
+
+@contextmanager
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    if seconds is None:
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        raise TimeLimit(f"took longer than {seconds:g} s")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _attempt(store: Store, cell: Cell) -> int:
+    try:
+        record = store.load(cell)
+    except InvalidRecord:
+        return 1
+    return 1 if record is None else int(record["run"]["attempt"]) + 1

@@ -1,0 +1,54 @@
+"""What a person sees while cells run: a bar with the cell's name, rate and time left."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tqdm import tqdm
+
+from benchmarks.harness.execute import Event
+
+if TYPE_CHECKING:
+    from benchmarks.harness.cell import Cell
+
+
+class Progress:
+    """A bar over cells; failures are printed above it as they come."""
+
+    def __init__(self, total: int) -> None:
+        """Open a bar over ``total`` cells."""
+        self._bar = tqdm(total=total, unit="cell", dynamic_ncols=True, smoothing=0.1)
+        self.failed: list[Cell] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def tell(self, event: Event) -> None:
+        """Take in an event of a cell."""
+        if event.status is None:
+            self._bar.set_postfix_str(f"{event.cell} {event.epoch}/{event.epochs}")
+            return
+        self._bar.update()
+        self._bar.set_postfix_str(str(event.cell))
+        if event.status != "ok":
+            self.failed.append(event.cell)
+            tqdm.write(f"{event.status}: {event.cell}: {event.error}")
+
+
+def default_jobs(device: str) -> int:
+    """Return how many processes to use: one on a GPU, else one for each core that we may use."""
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return 1 if device.startswith("cuda") else len(os.sched_getaffinity(0))

@@ -1,0 +1,105 @@
+"""Runs many cells over several processes.
+
+Cells of one base, task and seed form a group, which one process runs in order, so that stage 1 is
+trained once and every second stage finds its checkpoint.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import UsageError
+from benchmarks.harness.execute import Event, Report, Settings, run_group
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
+    Events = Queue[Event]
+
+POLL_SECONDS = 0.2
+
+_events: Events | None = None
+"""In a worker: the queue to the process that started it."""
+
+
+def run_many(cells: Sequence[Cell], settings: Settings, jobs: int, report: Report) -> None:
+    """Run cells over ``jobs`` processes and report what happens; the records are in the store.
+
+    Raises:
+        UsageError: A worker process was killed from outside.
+    """
+    groups = _groups(cells)
+    if jobs == 1 or len(groups) <= 1:
+        for group in groups:
+            run_group(group, settings, report)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    events: Events = spawn.Queue()
+    with ProcessPoolExecutor(
+        min(jobs, len(groups)), mp_context=spawn, initializer=_start_worker, initargs=(events,)
+    ) as pool:
+        running = {pool.submit(_run_group_in_worker, group, settings) for group in groups}
+        try:
+            _follow(running, events, report)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "a worker process was killed (out of memory?); finished cells are kept: "
+                "run the same command again, perhaps with fewer --jobs"
+            ) from error
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    groups: defaultdict[Cell, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.base].append(cell)
+    return list(groups.values())
+
+
+def _follow(running: set[Future[None]], events: Events, report: Report) -> None:
+    while running:
+        done, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        _pass_on(events, report)
+        for future in done:
+            future.result()
+    _pass_on(events, report, wait_seconds=POLL_SECONDS)
+
+
+def _pass_on(events: Events, report: Report, wait_seconds: float = 0.0) -> None:
+    try:
+        while True:
+            report(events.get(timeout=wait_seconds) if wait_seconds else events.get_nowait())
+    except queue.Empty:
+        return
+
+
+def _run_group_in_worker(cells: Sequence[Cell], settings: Settings) -> None:
+    assert _events is not None
+    run_group(cells, settings, _events.put)
+
+
+def _start_worker(events: Events) -> None:
+    """Keep the queue, and end this worker when its parent is gone, even by ``kill -9``."""
+    global _events
+    _events = events
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)

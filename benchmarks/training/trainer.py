@@ -1,0 +1,208 @@
+"""One stage of training: AdamW, cosine with warm-up, the loss plus a penalty, an epoch at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.training import checkpoint
+
+
+class Diverged(Exception):
+    """Training does not come to a usable model; the message says by which sign."""
+
+
+class Problem(Protocol):
+    """What a benchmark gives to the trainer."""
+
+    chance_loss: float
+    """Loss of an answer that knows nothing."""
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        """Iterate the batches of one epoch, in an order that ``seed`` decides."""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the mean loss of a batch."""
+
+    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
+        """Return metrics by series name, such as ``test_top1_accuracy``; None for what is not had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The numbers of one stage: the section ``stage1`` or ``stage2`` of a configuration."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: int
+    evaluate_every: int
+
+    @classmethod
+    def of(cls, section: dict[str, Any]) -> Plan:
+        """Read a plan from a configuration's section, which may hold more."""
+        return cls(**{name: section[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """What a stage has come to, and what it costs; saved after each epoch."""
+
+    epoch: int = 0
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    train_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+
+    def add(self, **values: float | None) -> None:
+        """Append one value to each series."""
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append(value)
+
+
+class Stage:
+    """Trains what requires a gradient in a model, resumes after a kill, and keeps the curves."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        problem: Problem,
+        plan: Plan,
+        *,
+        order_seed: int,
+        noise_seed: int,
+        folder: Path,
+        identity: str,
+        penalty: Callable[[], Tensor] | None = None,
+        on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
+    ) -> None:
+        """Prepare a stage.
+
+        Args:
+            model: The adapted model.
+            problem: Batches, loss and metrics.
+            plan: The numbers of this stage.
+            order_seed: Decides the order of the data; each epoch derives its own from it.
+            noise_seed: Decides dropout and the like, likewise.
+            folder: Where the last epoch is kept.
+            identity: Names the configuration and stage; an epoch of another one is not resumed.
+            penalty: Returns the weighted penalty of the forward pass just made.
+            on_epoch: Called after each epoch with its number and the number of epochs.
+        """
+        self.model, self.problem, self.plan = model, problem, plan
+        self.order_seed, self.noise_seed = order_seed, noise_seed
+        self.folder, self.identity = folder, identity
+        self.penalty, self.on_epoch = penalty, on_epoch
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(model, plan.weight_decay), lr=plan.learning_rate, fused=True
+        )
+        self.device = next(model.parameters()).device.type
+
+    def run(self) -> Progress:
+        """Train to the end of the stage, from where a killed run stopped.
+
+        Raises:
+            Diverged: The loss is not finite after an epoch, or far above chance at the end.
+        """
+        progress = self._resume()
+        while progress.epoch < self.plan.epochs:
+            torch.manual_seed(self.noise_seed + progress.epoch)
+            started = perf_counter()
+            loss, penalty = self._epoch(progress.epoch)
+            progress.train_seconds += perf_counter() - started
+            progress.epoch += 1
+            if not math.isfinite(loss + (penalty or 0.0)):
+                raise Diverged(
+                    f"the loss was not finite in epoch {progress.epoch} of {self.plan.epochs}"
+                )
+            progress.add(epoch=progress.epoch, train_loss=loss, penalty=penalty)
+            self._evaluate(progress)
+            self._save(progress)
+            self.on_epoch(progress.epoch, self.plan.epochs)
+        # A spike may pass, so being far above chance counts only at the end.
+        final = progress.curves["train_loss"][-1]
+        if final is not None and final > 10 * self.problem.chance_loss:
+            raise Diverged(
+                f"the training loss ended at {final:.3g}, over ten times that of knowing nothing "
+                f"({self.problem.chance_loss:.3g})"
+            )
+        return progress
+
+    def _epoch(self, epoch: int) -> tuple[float, float | None]:
+        self.model.train()
+        losses, penalties = [], []
+        batches = list(self.problem.batches(self.order_seed + epoch))
+        for step, batch in enumerate(batches):
+            self._set_learning_rate(epoch + step / len(batches), step_share=1 / len(batches))
+            loss = self.problem.loss(self.model, batch)
+            losses.append(loss.detach())
+            if self.penalty is not None:
+                penalty = self.penalty()
+                penalties.append(penalty.detach())
+                loss = loss + penalty
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+        # Read once an epoch: reading each loss would make a GPU wait in every step.
+        mean_penalty = torch.stack(penalties).mean().item() if penalties else None
+        return torch.stack(losses).mean().item(), mean_penalty
+
+    def _set_learning_rate(self, epoch: float, *, step_share: float) -> None:
+        rate = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
+        if epoch < self.plan.warmup_epochs:
+            rate *= (epoch + step_share) / self.plan.warmup_epochs
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _evaluate(self, progress: Progress) -> None:
+        is_last = progress.epoch == self.plan.epochs
+        if progress.epoch % self.plan.evaluate_every and not is_last:
+            names = [name for name in progress.curves if name.startswith(("val_", "test_"))]
+            progress.add(**dict.fromkeys(names))
+            return
+        started = perf_counter()
+        self.model.eval()
+        with torch.inference_mode():
+            values = self.problem.evaluate(self.model)
+        for name, value in values.items():
+            series = progress.curves.setdefault(name, [])
+            series.extend([None] * (progress.epoch - 1 - len(series)))
+            series.append(value)
+        progress.evaluate_seconds += perf_counter() - started
+
+    def _save(self, progress: Progress) -> None:
+        if progress.epoch == self.plan.epochs:
+            return
+        checkpoint.save_epoch(
+            self.folder,
+            {
+                "identity": self.identity,
+                "model": checkpoint.trainable_state(self.model),
+                "optimizer": self.optimizer.state_dict(),
+                "progress": vars(progress),
+            },
+        )
+
+    def _resume(self) -> Progress:
+        state = checkpoint.load_epoch(self.folder, self.identity, self.device)
+        if state is None:
+            return Progress()
+        checkpoint.load_trainable(self.model, state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return Progress(**state["progress"])
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split what is trained: vectors (biases, norms, tokens' scales) are not decayed."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]

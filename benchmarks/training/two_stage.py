@@ -1,0 +1,185 @@
+"""The paper's two stages: the base method first, then the same model again with the penalty.
+
+A cell without a suffix is stage 1; its trained parameters are kept, and every ``+`` cell of the same
+base, task and seed starts from them. ``+control`` trains the second stage with the plain loss.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.harness.cell import Cell, parse_method
+from benchmarks.harness.context import Context
+from benchmarks.harness.record import Outcome
+from benchmarks.harness.seeding import seed_for
+from benchmarks.harness.spec import Config, config_hash
+from benchmarks.training import checkpoint
+from benchmarks.training.classification import ImageClassification
+from benchmarks.training.trainer import Plan, Progress, Stage
+from resora.petl import make_method
+from resora.regularizer import ReSoRA, low_rank_layers, recording, redundancy
+
+DEFINITION = "mean cos^2 between subspace activations over pairs, uncentred, tokens as samples"
+
+
+class MissingStage1(Exception):
+    """The run that a second stage starts from has left no checkpoint."""
+
+
+def stage1_config(config: Config) -> Config:
+    """Return the configuration of the base cell that a cell's second stage starts from."""
+    base = parse_method(config["method"]["name"]).base
+    rest = {key: value for key, value in config.items() if key != "stage2"}
+    return rest | {"method": config["method"] | {"name": base}}
+
+
+def is_stage1_kept(cell: Cell, config: Config, context: Context) -> bool:
+    """Say whether the checkpoint that a ``+`` cell starts from is at hand."""
+    return checkpoint.has_stage1(context.folder(cell.base), config_hash(stage1_config(config)))
+
+
+def run(cell: Cell, config: Config, context: Context, problem: ImageClassification) -> Outcome:
+    """Train one cell, stage 1 or stage 2, and return what was measured."""
+    started = perf_counter()
+    if context.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    stage = 2 if "stage2" in config else 1
+    model = _adapted(cell, config, problem)
+    stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
+    before = _redundancy(model, problem)
+    progress = _train(cell, config, context, problem, model, stage=stage)
+    after = _redundancy(model, problem)
+    if stage == 1:
+        checkpoint.save_stage1(context.folder(cell), model, config_hash(config))
+    checkpoint.drop_epoch(context.folder(cell))
+    return Outcome(
+        metrics={problem.metric: _selected(progress.curves, problem.metric)},
+        curves={f"stage{stage}": progress.curves},
+        redundancy=None
+        if before is None
+        else {"definition": DEFINITION, "start": before, "end": after},
+        counts=problem.counts() | {"epochs": progress.epoch},
+        cost=_cost(model, problem.head, progress, perf_counter() - started, context.device),
+        protocol={key: config["data"][key] for key in ("train", "val", "test", "normalisation")},
+        data=problem.fingerprint(),
+        weights=vars(problem.weights),
+        stage1=stage1,
+    )
+
+
+def _adapted(cell: Cell, config: Config, problem: ImageClassification) -> nn.Module:
+    torch.manual_seed(seed_for("head", cell))
+    model = problem.build()
+    torch.manual_seed(seed_for("adapter", cell))
+    options = {key: value for key, value in config["method"].items() if key != "name"}
+    make_method(parse_method(cell.method).base, **options).adapt(model, problem.head)
+    return model.to(problem.device)
+
+
+def _load_stage1(cell: Cell, config: Config, context: Context, model: nn.Module) -> dict[str, Any]:
+    folder = context.folder(cell.base)
+    if not is_stage1_kept(cell, config, context):
+        raise MissingStage1(f"stage 1, {cell.base}, did not come to its end: see its record")
+    return {
+        "cell": str(cell.base),
+        "config_hash": config_hash(stage1_config(config)),
+        "checkpoint_sha256": checkpoint.load_stage1(folder, model),
+    }
+
+
+def _train(
+    cell: Cell,
+    config: Config,
+    context: Context,
+    problem: ImageClassification,
+    model: nn.Module,
+    *,
+    stage: int,
+) -> Progress:
+    section = config[f"stage{stage}"]
+    regularizer = _regularizer(model, section) if section.get("penalty") else None
+    training = Stage(
+        model,
+        problem,
+        Plan.of(section),
+        order_seed=seed_for("data_order", cell, stage=stage),
+        noise_seed=seed_for("noise", cell, stage=stage),
+        folder=context.folder(cell),
+        identity=config_hash(config),
+        penalty=regularizer,
+        on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
+    )
+    try:
+        return training.run()
+    finally:
+        if regularizer is not None:
+            regularizer.close()
+
+
+def _regularizer(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
+    return ReSoRA(
+        model,
+        penalty=section["penalty"],
+        weight=section["weight"],
+        sample=section["sample"],
+        **section["options"],
+    )
+
+
+def _redundancy(model: nn.Module, problem: ImageClassification) -> dict[str, Any] | None:
+    try:
+        layers = low_rank_layers(model)
+    except ValueError:
+        return None
+    with recording(layers):
+        problem.probe(model)
+        matrices = redundancy(layers)
+    by_matrix = {name: _mean_over_pairs(values) for name, values in matrices.items()}
+    return {"mean": sum(by_matrix.values()) / len(by_matrix), "by_matrix": by_matrix}
+
+
+def _mean_over_pairs(matrix: Tensor) -> float:
+    rank = len(matrix)
+    pairs = rank * (rank - 1) / 2
+    return torch.triu(matrix, diagonal=1).sum().item() / pairs if pairs else 0.0
+
+
+def _selected(curves: dict[str, list[float | None]], metric: str) -> dict[str, float | None]:
+    """Apply every selection rule to the curves of one metric (higher is better)."""
+    test, val = curves[f"test_{metric}"], curves[f"val_{metric}"]
+    evaluated = [epoch for epoch, value in enumerate(test) if value is not None]
+
+    def best_by(series: list[float | None]) -> int | None:
+        values: Callable[[int], float] = lambda epoch: series[epoch] or 0.0  # noqa: E731
+        return max(evaluated, key=values) if any(v is not None for v in series) else None
+
+    best_val = best_by(val)
+    return {
+        "last_epoch": test[-1],
+        "best_val": None if best_val is None else test[best_val],
+        "max_test": test[best_by(test) or 0],
+    }
+
+
+def _cost(
+    model: nn.Module, head: str, progress: Progress, seconds: float, device: str
+) -> dict[str, Any]:
+    of_head = {id(parameter) for parameter in model.get_submodule(head).parameters()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else None
+    return {
+        "total_seconds": seconds,
+        "train_seconds": progress.train_seconds,
+        "evaluate_seconds": progress.evaluate_seconds,
+        "peak_gpu_memory_bytes": peak,
+        "peak_process_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "trainable_params": sum(p.numel() for p in trained if id(p) not in of_head),
+        "head_params": sum(p.numel() for p in trained if id(p) in of_head),
+        "total_params": sum(p.numel() for p in model.parameters()),
+    }

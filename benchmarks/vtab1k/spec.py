@@ -1,0 +1,211 @@
+"""The declaration of VTAB-1K (paper, section 4.2; Tables 2 and 5). There is no second list."""
+
+from __future__ import annotations
+
+from benchmarks.harness.cell import Cell, parse_method
+from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
+
+PAPER = "paper, section 4.2"
+OURS = "our choice"
+DTL = "heekhero/DTL train_scripts/vit/vtab"
+
+GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured"}
+
+# name, label in the paper's tables, group, classes, test images
+TASKS = tuple(
+    Task(name=name, label=label, group=group, num_classes=classes, n_test=n_test)
+    for name, label, group, classes, n_test in [
+        ("cifar100", "Cifar100", "natural", 100, 10_000),
+        ("caltech101", "Caltech101", "natural", 102, 6_084),
+        ("dtd", "DTD", "natural", 47, 1_880),
+        ("flowers102", "Flower102", "natural", 102, 6_149),
+        ("pets", "Pets", "natural", 37, 3_669),
+        ("svhn", "SVHN", "natural", 10, 26_032),
+        ("sun397", "Sun397", "natural", 397, 21_750),
+        ("patch_camelyon", "Camelyon", "specialized", 2, 32_768),
+        ("eurosat", "EuroSAT", "specialized", 10, 5_400),
+        ("resisc45", "Resisc45", "specialized", 45, 6_300),
+        ("retinopathy", "Retinopathy", "specialized", 5, 42_670),
+        ("clevr_count", "Clevr-Count", "structured", 8, 15_000),
+        ("clevr_dist", "Clevr-Dist", "structured", 6, 15_000),
+        ("dmlab", "DMLab", "structured", 6, 22_735),
+        ("kitti_dist", "KITTI-Dist", "structured", 4, 711),
+        ("dsprites_loc", "dSpr-Loc", "structured", 16, 73_728),
+        ("dsprites_ori", "dSpr-Ori", "structured", 16, 73_728),
+        ("smallnorb_azim", "sNORB-Azim", "structured", 18, 12_150),
+        ("smallnorb_elev", "sNORB-Ele", "structured", 9, 12_150),
+    ]
+)
+
+STAGE2 = ("euclidean", "cosine", "nonlinear", "linear", "control")
+
+
+def _with_stage2(base: str) -> tuple[str, ...]:
+    return (base, *(f"{base}+{suffix}" for suffix in STAGE2))
+
+
+METHODS = (
+    "full",
+    "linear",
+    *_with_stage2("lora-r2"),
+    *_with_stage2("lora-r4"),
+    *_with_stage2("lora-r8"),
+)
+
+ACCURACY = Metric(
+    name="top1_accuracy", label="Top-1", unit="%", factor=100.0, digits=1, higher_is_better=True
+)
+
+TABLES = (
+    Table(
+        name="table2",
+        title="VTAB-1K on ViT-B/16",
+        rows=tuple(
+            (
+                "full linear bitfit vpt-deep lst adalora-r8 adaptformer noah ssf "
+                "fact-tk fact-tk+linear lora-r8 lora-r8+linear lora-r8+control "
+                "moslora-r8 moslora-r8+linear dtl-plus dtl-plus+linear"
+            ).split()
+        ),
+    ),
+    Table(
+        name="table5",
+        title="VTAB-1K on ViT-B/16 with LoRA under different subspace penalties",
+        rows=tuple(name for name in METHODS if name.startswith("lora-")),
+    ),
+)
+
+# What holds at every scale, unless the scale says otherwise.
+COMMON = {
+    "data.val": Choice("val200", PAPER),
+    "data.test": Choice("test", PAPER),
+    "data.normalisation": Choice("half", DTL),
+    "data.limit_train": Choice(None, PAPER),
+    "data.limit_test": Choice(None, PAPER),
+    "training.batch_size": Choice(32, PAPER),
+    "training.weight_decay": Choice(0.05, PAPER),
+    "training.warmup_epochs": Choice(0, OURS),
+    "training.evaluate_every": Choice(1, OURS),
+    "lora.scale": Choice(1.0, OURS),
+    # The paper gives no weight. See benchmarks/vtab1k/README.md for how these were chosen.
+    "weight.linear": Choice(0.1, OURS),
+    "weight.nonlinear": Choice(0.1, OURS),
+    "weight.euclidean": Choice(0.1, OURS),
+    "weight.cosine": Choice(0.1, OURS),
+}
+
+EMBEDDED = {
+    "backbone.weights": Choice("vit_micro", OURS),
+    "backbone.drop_path": Choice(0.0, OURS),
+    "data.variant": Choice("embedded", OURS),
+    # The validation images stay out of training, so that all selection rules mean something.
+    "data.train": Choice("train800", OURS),
+    "learning_rate.full": Choice(5e-4, OURS),
+    "learning_rate.linear": Choice(1e-2, OURS),
+    "learning_rate.lora": Choice(3e-3, OURS),
+}
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale(
+            name="smoke",
+            description="embedded world, 64 training images, 2 + 2 epochs: does everything work?",
+            backbones=("vit_micro",),
+            seeds=(0,),
+            is_embedded=True,
+            choices={
+                **EMBEDDED,
+                "data.limit_train": Choice(64, OURS),
+                "data.limit_test": Choice(64, OURS),
+                "training.epochs": Choice(2, OURS),
+                "training.evaluate_every": Choice(2, OURS),
+            },
+        ),
+        Scale(
+            name="micro",
+            description="embedded world, 800 training images, 10 + 10 epochs: methods can be told apart",
+            backbones=("vit_micro",),
+            seeds=(0, 1, 2),
+            is_embedded=True,
+            choices={
+                **EMBEDDED,
+                "training.epochs": Choice(10, OURS),
+                "training.warmup_epochs": Choice(1, OURS),
+                "training.evaluate_every": Choice(5, OURS),
+            },
+        ),
+        Scale(
+            name="paper",
+            description="published protocol, real data, 100 + 100 epochs",
+            backbones=("vit_b16",),
+            seeds=(0, 1, 2),
+            is_embedded=False,
+            choices={
+                "backbone.weights": Choice(
+                    "vit_base_patch16_224.orig_in21k", "heekhero/DTL, Lucenova/KARST READMEs"
+                ),
+                "backbone.drop_path": Choice(0.1, "Lucenova/KARST train_vit_vtab.py"),
+                "data.variant": Choice("tfds", OURS),
+                "data.train": Choice("train800+val200", PAPER),
+                "training.epochs": Choice(100, PAPER),
+                "training.warmup_epochs": Choice(10, DTL),
+                "training.evaluate_every": Choice(10, "Lucenova/KARST train_vit_vtab.py"),
+                "learning_rate.full": Choice(1e-4, "visinf/adapter_plus conf"),
+                "learning_rate.linear": Choice(1e-3, OURS),
+                "learning_rate.lora": Choice(1e-3, "Lucenova/KARST train_vit_vtab.py"),
+            },
+        ),
+    )
+}
+
+# Which samples a penalty counts, and its own numbers; the paper leaves all of these open.
+PENALTY_SAMPLE = {"linear": "token", "nonlinear": "image", "euclidean": "token", "cosine": "token"}
+PENALTY_OPTIONS: dict[str, dict[str, float]] = {"nonlinear": {"fraction": 0.5}}
+
+TRAINING = ("epochs", "batch_size", "weight_decay", "warmup_epochs", "evaluate_every")
+
+
+def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choice]:
+    """Resolve a cell: every value that decides its numbers, with its source, by dotted name."""
+    choices = COMMON | dict(scale.choices)
+    base, suffix, _ = parse_method(cell.method)
+    family = base.partition("-")[0]
+    resolved = {
+        "task.name": Choice(cell.task, PAPER),
+        "task.num_classes": Choice(benchmark.task(cell.task).num_classes, PAPER),
+        "backbone.name": Choice(cell.backbone, OURS if scale.is_embedded else PAPER),
+        "method.name": Choice(cell.method, PAPER),
+    }
+    resolved |= {
+        key: value for key, value in choices.items() if key.startswith(("backbone.", "data."))
+    }
+    if family == "lora":
+        resolved["method.scale"] = choices["lora.scale"]
+    for stage in ("stage1", "stage2") if suffix else ("stage1",):
+        for name in TRAINING:
+            resolved[f"{stage}.{name}"] = choices[f"training.{name}"]
+        resolved[f"{stage}.learning_rate"] = choices[f"learning_rate.{family}"]
+    if suffix:
+        resolved["stage2.penalty"] = Choice(None if suffix == "control" else suffix, PAPER)
+    if suffix and suffix != "control":
+        resolved["stage2.weight"] = choices[f"weight.{suffix}"]
+        resolved["stage2.sample"] = Choice(PENALTY_SAMPLE[suffix], OURS)
+        resolved["stage2.options"] = Choice(PENALTY_OPTIONS.get(suffix, {}), OURS)
+    return resolved
+
+
+VTAB1K = Benchmark(
+    name="vtab1k",
+    version=1,
+    title="VTAB-1K: 19 image classification tasks, 1,000 training images each",
+    groups=GROUPS,
+    tasks=TASKS,
+    methods=METHODS,
+    metrics=(ACCURACY,),
+    selections=("last_epoch", "best_val", "max_test"),
+    scales=SCALES,
+    tables=TABLES,
+    runner="benchmarks.vtab1k.runner",
+    configure=configure,
+)

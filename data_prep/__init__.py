@@ -1,0 +1,1 @@
+"""Gets, verifies and packs the data sets of the suite."""

@@ -1,0 +1,4 @@
+"""Tables and figures from the records: the declared grid, left-joined with what was measured.
+
+May import `benchmarks.harness` and the benchmarks' specs; nothing imports this package.
+"""

@@ -1,0 +1,288 @@
+"""A table as blocks of text cells: formatted once here, laid out by Markdown, LaTeX and terminal.
+
+Texts are plain Unicode ("±", "Δ", "↑"); each renderer escapes them for its own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import NamedTuple
+
+from benchmarks.harness.store import State
+from reports.grid import base_of, control_of
+from reports.notes import Notes
+from reports.published import DOWN_ARROW, UP_ARROW, PublishedRow
+from reports.stats import INTERVAL_METHOD, Difference, Spread
+from reports.tables import CellResult, Row, TableData
+
+HOLE = "--"
+FAILED = "x"
+NOT_IN_SUITE = "n/a"
+NOTHING = ""
+
+
+class Entry(NamedTuple):
+    """The text of a cell, and the letters of its footnotes."""
+
+    text: str
+    marks: str = ""
+
+
+class Column(NamedTuple):
+    """Heading of a column; a line break is a place where it may be broken."""
+
+    title: str
+    group: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One rectangle of a table: the first column holds the names of the rows."""
+
+    title: str
+    corner: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """All there is to lay out: heading, warning, legend, blocks, footnotes."""
+
+    title: str
+    warning: str | None
+    legend: tuple[str, ...]
+    means: Block
+    by_task: Block
+    paper_by_task: Block
+    notes: tuple[tuple[str, str], ...]
+
+
+def page(data: TableData) -> Page:
+    """Format a table."""
+    notes = Notes()
+    by_task = by_task_block(data, notes)
+    number = data.table.name.removeprefix("table")
+    return Page(
+        title=(
+            f"Table {number} · scale {data.grid.scale.name} · "
+            f"{data.grid.benchmark.name} on {data.grid.backbone}"
+        ),
+        warning=warning(data),
+        legend=legend(data),
+        means=means_block(data),
+        by_task=by_task,
+        paper_by_task=paper_block(data),
+        notes=tuple(notes.lines()),
+    )
+
+
+def warning(data: TableData) -> str | None:
+    """What a reader must not take these numbers for; None for the published protocol."""
+    scale = data.grid.scale
+    if not scale.is_embedded:
+        return None
+    text = (
+        "EMBEDDED WORLD: generated tasks under the names of the real ones, and a small backbone. "
+        "NOT a reproduction of the paper's numbers."
+    )
+    if scale.name == "smoke":
+        text += " SMOKE SCALE: plumbing only, no difference between methods means anything."
+    return text
+
+
+def legend(data: TableData) -> tuple[str, ...]:
+    """How to read the cells."""
+    benchmark, scale = data.grid.benchmark, data.grid.scale
+    metric = benchmark.metrics[0]
+    n = len(scale.seeds)
+    spread = (
+        f"mean ± sample std over n = {n} seeds, a cell with fewer says its n"
+        if n > 1
+        else "n = 1 seed, so no spread over seeds"
+    )
+    lines = [
+        f"Rows of the paper's Table {data.table.name.removeprefix('table')}, {data.table.title}. "
+        f"Ours: backbone {data.grid.backbone}; scale {scale.name}: {scale.description}.",
+        f"{metric.label} in {metric.unit}, {benchmark.selections[0].replace('_', ' ')}; {spread}.",
+        "Average: mean of the group means. All tasks: mean of all tasks. params: trainable, "
+        "without the head.",
+        "Δ: change of the mean of all tasks, in percentage points, over the stage-1 method (base) "
+        f"and over stage 2 without the penalty (control), paired by task and seed. "
+        f"{INTERVAL_METHOD}.",
+        f"{HOLE} no record, or none that can be used; a mean with a hole is a hole. "
+        f"{FAILED} the run failed. {NOT_IN_SUITE} the method is not in the suite yet; it has no "
+        "row where only ours are shown.",
+    ]
+    if data.holes:
+        declared = sum(len(cell.measurements) for row in data.rows for cell in row.cells.values())
+        lines.append(f"Declared cells without a number: {len(data.holes)} of {declared}.")
+    return tuple(lines)
+
+
+def means_block(data: TableData) -> Block:
+    """Means and differences, ours beside the paper's."""
+    benchmark = data.grid.benchmark
+    columns = (
+        Column("params\n(M)"),
+        *(Column(heading) for heading in benchmark.groups.values()),
+        Column("Average"),
+        Column("All\ntasks"),
+        Column("Δ base\n[95 %]"),
+        Column("Δ control\n[95 %]"),
+        Column("paper\nparams"),
+        Column("paper\nAvg."),
+        Column("paper\nAll"),
+        Column("paper\nΔ base"),
+    )
+    rows = tuple((row.method, _means(row, data)) for row in data.rows)
+    return Block(title="Means, ours and the paper's", corner="method", columns=columns, rows=rows)
+
+
+def by_task_block(data: TableData, notes: Notes) -> Block:
+    """Our accuracies by task, with group means, of the methods that the suite has."""
+    benchmark, scale = data.grid.benchmark, data.grid.scale
+    digits, declared = benchmark.metrics[0].digits, len(scale.seeds)
+    rows = []
+    for row in data.rows:
+        if not row.is_in_suite:
+            continue
+        entries: list[Entry] = []
+        for group in benchmark.groups:
+            for task in benchmark.tasks:
+                if task.group == group:
+                    entries.append(_cell(row.cells[task.name], digits, declared, notes))
+            entries.append(_spread(row.groups[group], digits, declared))
+        rows.append((row.method, tuple(entries)))
+    title = "Ours, by task"
+    return Block(title=title, corner="method", columns=_task_columns(data, True), rows=tuple(rows))
+
+
+def paper_block(data: TableData) -> Block:
+    """The paper's cells as it printed them."""
+    benchmark = data.grid.benchmark
+    ordered = [
+        task.name for group in benchmark.groups for task in benchmark.tasks if task.group == group
+    ]
+    rows = [
+        (row.method, tuple(_printed(row.printed, task) for task in ordered))
+        for row in data.rows
+        if row.printed is not None
+    ]
+    title = f"The paper's Table {data.table.name.removeprefix('table')}, as printed"
+    return Block(title=title, corner="method", columns=_task_columns(data, False), rows=tuple(rows))
+
+
+def split_by_group(block: Block) -> Iterable[Block]:
+    """One narrower block for each group of columns."""
+    for group in dict.fromkeys(column.group for column in block.columns):
+        kept = [index for index, column in enumerate(block.columns) if column.group == group]
+        yield replace(
+            block,
+            title=f"{block.title}: {group}",
+            columns=tuple(block.columns[index] for index in kept),
+            rows=tuple((name, tuple(cells[index] for index in kept)) for name, cells in block.rows),
+        )
+
+
+def transposed(block: Block, corner: str) -> Block:
+    """Rows as columns; a name breaks before its suffix."""
+    return Block(
+        title=block.title,
+        corner=corner,
+        columns=tuple(Column(name.replace("+", "\n+")) for name, _ in block.rows),
+        rows=tuple(
+            (column.title.replace("\n", " "), tuple(cells[index] for _, cells in block.rows))
+            for index, column in enumerate(block.columns)
+        ),
+    )
+
+
+def _task_columns(data: TableData, with_means: bool) -> tuple[Column, ...]:
+    columns: list[Column] = []
+    for group, heading in data.grid.benchmark.groups.items():
+        tasks = [task for task in data.grid.benchmark.tasks if task.group == group]
+        columns += [Column(task.label, heading) for task in tasks]
+        if with_means:
+            columns.append(Column(f"{heading}\nmean", heading))
+    return tuple(columns)
+
+
+def _means(row: Row, data: TableData) -> tuple[Entry, ...]:
+    digits, declared = data.grid.benchmark.metrics[0].digits, len(data.grid.scale.seeds)
+    # A group's spread stands in the block by task; here it would make the row too wide to read.
+    groups = [spread and replace(spread, std=None) for spread in row.groups.values()]
+    params = HOLE if row.params_m is None else f"{row.params_m:.4f}"
+    return (
+        _ours(row, Entry(params)),
+        *(_ours(row, _spread(spread, digits, declared)) for spread in groups),
+        _ours(row, _spread(row.average, digits, declared)),
+        _ours(row, _spread(row.all_set_average, digits, declared)),
+        _difference(row, row.over_base, digits, is_asked=base_of(row.method) is not None),
+        _difference(row, row.over_control, digits, is_asked=control_of(row.method) is not None),
+        *_paper_means(row, data),
+    )
+
+
+def _paper_means(row: Row, data: TableData) -> tuple[Entry, ...]:
+    if row.absolute is None:
+        return (Entry(NOTHING),) * 4
+    base = next((r.absolute for r in data.rows if r.method == base_of(row.method)), None)
+    delta = NOTHING
+    if base is not None:
+        delta = f"{row.absolute.all_set_average - base.all_set_average:+}"
+    return (
+        Entry(str(row.absolute.params_m)),
+        Entry(str(row.absolute.average)),
+        Entry(str(row.absolute.all_set_average)),
+        Entry(delta),
+    )
+
+
+def _cell(cell: CellResult, digits: int, declared: int, notes: Notes) -> Entry:
+    marks = notes.mark(cell.measurements)
+    if cell.spread is not None:
+        return Entry(_spread(cell.spread, digits, declared).text, marks)
+    has_failed = any(found.state is State.NOT_OK for found in cell.measurements)
+    return Entry(FAILED if has_failed else HOLE, marks)
+
+
+def _ours(row: Row, entry: Entry) -> Entry:
+    return entry if row.is_in_suite else Entry(NOT_IN_SUITE)
+
+
+def _spread(spread: Spread | None, digits: int, declared: int) -> Entry:
+    if spread is None:
+        return Entry(HOLE)
+    std = "" if spread.std is None else f" ± {spread.std:.{digits}f}"
+    fewer = f" (n={spread.n})" if spread.n < declared else ""
+    return Entry(f"{spread.mean:.{digits}f}{std}{fewer}")
+
+
+def _difference(row: Row, found: Difference | None, digits: int, *, is_asked: bool) -> Entry:
+    if not is_asked:
+        return Entry(NOTHING)
+    if found is None:
+        return _ours(row, Entry(HOLE))
+    text = _signed(found.mean, digits + 1)
+    if found.low is not None and found.high is not None:
+        text += f" [{_signed(found.low, digits + 1)}, {_signed(found.high, digits + 1)}]"
+    return Entry(text)
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    # A difference that rounds to zero has no sign to show.
+    return text[1:] if float(text) == 0 else text
+
+
+def _printed(row: PublishedRow | None, task: str) -> Entry:
+    if row is None:
+        return Entry(NOTHING)
+    value = row.cells[task]
+    if row.delta_over is None:
+        return Entry(str(value))
+    arrow = {1: f" {UP_ARROW}", -1: f" {DOWN_ARROW}"}.get(int(value.compare(Decimal(0))), "")
+    return Entry(f"{abs(value)}{arrow}")

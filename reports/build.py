@@ -1,0 +1,110 @@
+"""Writes the tables and figures of one scale, each file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness.errors import unknown
+from benchmarks.harness.registry import BENCHMARKS
+from benchmarks.harness.spec import Benchmark, Table
+from reports import latex, markdown, tidy
+from reports.blocks import page
+from reports.grid import Measurement, load_grid
+from reports.tables import TableData, tabulate_grid
+
+LIST = "python -m reports show --help"
+ACCURACY_FROM, REDUNDANCY_FROM = "table2", "table5"
+"""The tables whose rows the two figures draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build wrote, and the declared cells that have no number."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    holes: tuple[Measurement, ...]
+
+
+def build(results: Path, out: Path, scale: str) -> Built:
+    """Write every table and figure of a scale below ``out/<scale>/``."""
+    folder = out / scale
+    files: list[Path] = []
+    tables = list(load_tables(results, scale))
+    for data in tables:
+        laid_out = page(data)
+        texts = {
+            "md": markdown.render(laid_out),
+            "tex": latex.render(laid_out),
+            "csv": tidy.render(data),
+        }
+        for suffix, text in texts.items():
+            files.append(write(folder / f"{data.table.name}.{suffix}", text.encode()))
+    for name, encoded in _figures({data.table.name: data for data in tables}):
+        for suffix, content in encoded.items():
+            files.append(write(folder / f"{name}.{suffix}", content))
+    # Tables share rows, so the same cell may be missing from two of them.
+    holes = {found.path: found for data in tables for found in data.holes}
+    return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()))
+
+
+def load_tables(results: Path, scale: str, name: str | None = None) -> Iterator[TableData]:
+    """Compute every table of a scale, or the one that is named.
+
+    Raises:
+        UsageError: There is no such table or scale.
+    """
+    if name is not None and name not in table_names():
+        raise unknown("table", name, table_names(), LIST)
+    if scale not in scales():
+        raise unknown("scale", scale, scales(), "python -m benchmarks ls")
+    for benchmark in BENCHMARKS.values():
+        if scale in benchmark.scales:
+            chosen = [table for table in benchmark.tables if name in (None, table.name)]
+            yield from _tables_of(benchmark, chosen, results, scale)
+
+
+def table_names() -> tuple[str, ...]:
+    """The tables that any benchmark feeds."""
+    names = (table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables)
+    return tuple(dict.fromkeys(names))
+
+
+def scales() -> tuple[str, ...]:
+    """The scales that any benchmark declares."""
+    names = (name for benchmark in BENCHMARKS.values() for name in benchmark.scales)
+    return tuple(dict.fromkeys(names))
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader sees the old or the new one, and never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return path
+
+
+def _tables_of(
+    benchmark: Benchmark, tables: list[Table], results: Path, scale: str
+) -> Iterator[TableData]:
+    if not tables:
+        return
+    declared = benchmark.scales[scale]
+    # The paper's tables are each of one backbone: the first that a scale names.
+    grid = load_grid(benchmark, declared, declared.backbones[0], results)
+    for table in tables:
+        yield tabulate_grid(table, grid)
+
+
+def _figures(tables: dict[str, TableData]) -> Iterator[tuple[str, dict[str, bytes]]]:
+    # Matplotlib takes longer to import than all tables to compute, and `show` draws nothing.
+    from reports import figures
+
+    if ACCURACY_FROM in tables:
+        yield "accuracy_by_task", figures.encode(figures.accuracy_by_task(tables[ACCURACY_FROM]))
+    if REDUNDANCY_FROM in tables:
+        yield "redundancy", figures.encode(figures.redundancy(tables[REDUNDANCY_FROM]))

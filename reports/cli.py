@@ -1,0 +1,65 @@
+"""The command line of the reports: ``python -m reports build`` and ``show``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError
+from reports import terminal
+from reports.blocks import page
+from reports.build import build, load_tables, scales, table_names
+
+RESULTS = Path("results")
+TABLES = Path("reports/tables")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _build(options) if options.command == "build" else _show(options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+    common.add_argument(
+        "--scale", default="smoke", help=f"one of: {', '.join(scales())} (default: smoke)"
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m reports",
+        description="Tables and figures from the records, beside the paper's printed numbers.",
+        epilog="Exit codes: 0 done, 2 usage, 3 the declared grid has holes.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    builder = commands.add_parser("build", parents=[common], help="write all tables and figures")
+    builder.add_argument("--out", type=Path, default=TABLES, help="folder to write <scale>/ into")
+    shower = commands.add_parser("show", parents=[common], help="print a table in the terminal")
+    shower.add_argument("table", help=f"one of: {', '.join(table_names())}")
+    return parser
+
+
+def _build(options: argparse.Namespace) -> int:
+    built = build(options.results, options.out, options.scale)
+    for path in built.files:
+        print(path)
+    if not built.holes:
+        return DONE
+    print(
+        f"declared cells without a number: {len(built.holes)}; "
+        f"python -m benchmarks status --scale {options.scale} counts them by method",
+        file=sys.stderr,
+    )
+    return INCOMPLETE
+
+
+def _show(options: argparse.Namespace) -> int:
+    for data in load_tables(options.results, options.scale, options.table):
+        print(terminal.render(page(data)))
+    return DONE

@@ -1,0 +1,147 @@
+"""The declared grid of one table, left-joined with the records of one scale.
+
+Every declared cell is here, with what the store holds for it: a value only if its record is whole,
+``ok`` and of the declared configuration; else the reason why there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness.cell import Cell, parse_method
+from benchmarks.harness.record import InvalidRecord, Record, primary_value
+from benchmarks.harness.spec import Benchmark, Scale, config_hash
+from benchmarks.harness.store import State, Store
+
+CONTROL = "control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What the store holds for one declared cell.
+
+    Attributes:
+        cell: The cell.
+        state: How its record stands to what is declared.
+        reason: For a record that is not used, why not, on one line.
+        path: Where the record lies or would lie, below the folder of results.
+        record: The record, if it is used.
+        value: The primary metric in the tables' unit, if the record is used.
+    """
+
+    cell: Cell
+    state: State
+    reason: str | None
+    path: str
+    record: Record | None
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """All declared cells of a benchmark on one backbone at one scale, by method and task."""
+
+    benchmark: Benchmark
+    scale: Scale
+    backbone: str
+    measurements: Mapping[tuple[str, str], tuple[Measurement, ...]]
+
+    def at(self, method: str, task: str) -> tuple[Measurement, ...]:
+        """One measurement for each declared seed of a method on a task; none if undeclared."""
+        return self.measurements.get((method, task), ())
+
+    def values(self, method: str) -> dict[str, dict[int, float]]:
+        """Task -> seed -> value of a method, with what there is."""
+        return {
+            task.name: {
+                found.cell.seed: found.value
+                for found in self.at(method, task.name)
+                if found.value is not None
+            }
+            for task in self.benchmark.tasks
+        }
+
+    def holes(self, methods: Iterable[str]) -> list[Measurement]:
+        """The declared cells of these methods that have no value."""
+        return [
+            found
+            for method in methods
+            for task in self.benchmark.tasks
+            for found in self.at(method, task.name)
+            if found.value is None
+        ]
+
+    def records(self, method: str) -> list[Record]:
+        """The records that are used of a method, by task and seed."""
+        return [
+            found.record
+            for task in self.benchmark.tasks
+            for found in self.at(method, task.name)
+            if found.record is not None
+        ]
+
+
+def load_grid(benchmark: Benchmark, scale: Scale, backbone: str, results: Path) -> Grid:
+    """Look up every declared cell of one backbone in the store."""
+    store = Store(results, scale.name)
+    found: dict[tuple[str, str], list[Measurement]] = {}
+    for cell in benchmark.cells(scale):
+        if cell.backbone == backbone:
+            measurement = _look_up(benchmark, scale, store, cell)
+            found.setdefault((cell.method, cell.task), []).append(measurement)
+    return Grid(
+        benchmark=benchmark,
+        scale=scale,
+        backbone=backbone,
+        measurements={key: tuple(measurements) for key, measurements in found.items()},
+    )
+
+
+def base_of(method: str) -> str | None:
+    """The stage-1 method that a stage-2 method starts from; None for a stage-1 method."""
+    name = parse_method(method)
+    return name.base if name.suffix else None
+
+
+def control_of(method: str) -> str | None:
+    """The stage-2 control that a method with a penalty is compared with; None for all others."""
+    name = parse_method(method)
+    return f"{name.base}+{CONTROL}" if name.suffix and name.suffix != CONTROL else None
+
+
+def _look_up(benchmark: Benchmark, scale: Scale, store: Store, cell: Cell) -> Measurement:
+    expected = config_hash(benchmark.config(cell, scale))
+    try:
+        record = store.load(cell)
+    except InvalidRecord as error:
+        return _measurement(store, cell, State.INVALID, str(error))
+    if record is None:
+        return _measurement(store, cell, State.MISSING, None)
+    if record["status"] != "ok":
+        return _measurement(store, cell, State.NOT_OK, record["status"])
+    version = record["cell"]["benchmark_version"]
+    if version != benchmark.version:
+        reason = f"benchmark version {version}, declared is {benchmark.version}"
+        return _measurement(store, cell, State.STALE, reason)
+    if record["config_hash"] != expected:
+        reason = f"configuration {record['config_hash']}, declared is {expected}"
+        return _measurement(store, cell, State.STALE, reason)
+    value = primary_value(record)
+    factor = benchmark.metrics[0].factor
+    return _measurement(
+        store, cell, State.FRESH, None, record, None if value is None else value * factor
+    )
+
+
+def _measurement(
+    store: Store,
+    cell: Cell,
+    state: State,
+    reason: str | None,
+    record: Record | None = None,
+    value: float | None = None,
+) -> Measurement:
+    path = store.path(cell).relative_to(store.root.parent).as_posix()
+    return Measurement(cell=cell, state=state, reason=reason, path=path, record=record, value=value)

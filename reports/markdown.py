@@ -1,0 +1,46 @@
+"""A page as Markdown: a block wider than a screen is split by task group."""
+
+from __future__ import annotations
+
+from reports.blocks import Block, Entry, Page, split_by_group
+
+SPECIAL = "\\`*_|<>"
+
+
+def render(page: Page) -> str:
+    """Lay out a page as Markdown."""
+    parts = [f"# {escape(page.title)}"]
+    if page.warning:
+        parts.append(f"> **{escape(page.warning)}**")
+    parts.append("\n".join(f"- {escape(line)}" for line in page.legend))
+    parts.append(_section(page.means))
+    parts += [_section(block) for block in split_by_group(page.by_task)]
+    if page.notes:
+        lines = [f"- <sup>{letter}</sup> {escape(text)}" for letter, text in page.notes]
+        parts += ["## Notes", "\n".join(lines)]
+    parts += [_section(block) for block in split_by_group(page.paper_by_task)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Take the meaning from the characters that Markdown gives one."""
+    return "".join(f"\\{character}" if character in SPECIAL else character for character in text)
+
+
+def _section(block: Block) -> str:
+    header = [block.corner, *(column.title.replace("\n", " ") for column in block.columns)]
+    body = [[escape(name), *map(_text, cells)] for name, cells in block.rows]
+    table = [list(map(escape, header)), *body]
+    widths = [max(3, *(len(line[index]) for line in table)) for index in range(len(header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in [table[0], rule, *table[1:]]
+    ]
+    return f"## {escape(block.title)}\n\n" + "\n".join(lines)
+
+
+def _text(entry: Entry) -> str:
+    return escape(entry.text) + (f"<sup>{entry.marks}</sup>" if entry.marks else "")

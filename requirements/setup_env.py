@@ -1,0 +1,163 @@
+"""Makes the virtual environment: pinned versions, and a CPU build of torch where there is no GPU.
+
+    python3 requirements/setup_env.py --venv .venv --extras suite,test
+
+A second call with nothing changed returns at once. Standard library only. Which torch it takes:
+
+* an NVIDIA GPU, or a system other than Linux: what pip's own index offers (on Linux, CUDA);
+* Linux without a GPU: a `+cpu` build if pip as configured offers one, else PyTorch's CPU index.
+
+`--torch cpu` or `--torch default` overrides that choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements" / "lock.txt"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+INPUTS = (ROOT / "pyproject.toml", LOCK, Path(__file__).resolve())
+# Bytecode is made on first import, for what is imported: over half of the installing time saved.
+PIP_INSTALL = ("install", "-qq", "--no-compile", "--disable-pip-version-check")
+
+
+def fingerprint(torch_build: str) -> str:
+    """Identity of the environment: what it is made from, with which Python, and where."""
+    digest = hashlib.sha256()
+    for path in INPUTS:
+        digest.update(path.read_bytes())
+    digest.update(f"{sys.version_info[:2]} {ROOT} {torch_build}".encode())
+    return digest.hexdigest()
+
+
+def installed_extras(stamp: Path, wanted_fingerprint: str) -> set[str]:
+    """Extras that an earlier call finished installing from the same inputs."""
+    try:
+        record = json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return set(record["extras"]) if record.get("fingerprint") == wanted_fingerprint else set()
+
+
+def environment_python(environment: Path) -> Path:
+    """The environment's interpreter."""
+    windows = platform.system() == "Windows"
+    return environment / ("Scripts/python.exe" if windows else "bin/python")
+
+
+def environment_works(python: Path) -> bool:
+    """Whether the interpreter starts, has pip, and is the version that runs this script."""
+    if not python.exists():
+        return False
+    check = f"import pip, sys; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    return subprocess.run([python, "-c", check], capture_output=True, check=False).returncode == 0
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether a driver for an NVIDIA GPU is present."""
+    return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
+
+
+def pinned(name: str) -> str:
+    """The version that lock.txt pins for one distribution."""
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{name}=="):
+            return line.split("==")[1].strip()
+    raise SystemExit(f"error: requirements/lock.txt has no line for {name}; run: make lock")
+
+
+def offers_cpu_torch(python: Path) -> bool:
+    """Whether pip, as configured here, offers a CPU build of the pinned torch (no download)."""
+    command = [python, "-m", "pip", "index", "versions", "torch", "--disable-pip-version-check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    offered = done.stdout.replace(",", " ").split()
+    return done.returncode == 0 and f"{pinned('torch')}+cpu" in offered
+
+
+def has_torch(python: Path, torch_build: str) -> bool:
+    """Whether the environment has the pinned torch, and its CPU build where that was asked for."""
+    ask = "import importlib.metadata as m; print(m.version('torch'))"
+    done = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    version, _, build = done.stdout.strip().partition("+")
+    return version == pinned("torch") and (torch_build != "cpu" or build == "cpu")
+
+
+def pip(python: Path, *arguments: str) -> None:
+    """Runs pip in the environment; its own message says what went wrong."""
+    done = subprocess.run([python, "-m", "pip", *arguments], cwd=ROOT, check=False)
+    if done.returncode:
+        hint = " (make TORCH=default setup takes torch from pip's own index instead)"
+        raise SystemExit(
+            f"error: pip {arguments[0]} failed in {python.parent.parent}; its message is above"
+            f"{hint if CPU_INDEX in arguments else ''}"
+        )
+
+
+def install_cpu_torch(python: Path) -> None:
+    """Installs the CPU builds alone from PyTorch's index; their dependencies come with the rest."""
+    names = [f"{name}=={pinned(name)}" for name in ("torch", "torchvision")]
+    print(f"setup: no GPU found, torch and torchvision from {CPU_INDEX}", flush=True)
+    pip(python, *PIP_INSTALL, "--no-deps", "--force-reinstall", "--index-url", CPU_INDEX, *names)
+
+
+def needs_cpu_index(python: Path, torch_build: str) -> bool:
+    """Whether torch must come from PyTorch's CPU index: the rules are in the module's docstring."""
+    if torch_build == "default" or platform.system() != "Linux":
+        return False
+    if torch_build == "auto" and has_nvidia_gpu():
+        return False
+    return not has_torch(python, torch_build) and not offers_cpu_torch(python)
+
+
+def set_up(environment: Path, extras: set[str], torch_build: str) -> None:
+    """Creates the environment where needed and installs the extras that it lacks."""
+    stamp = environment / "setup.json"
+    mark = fingerprint(torch_build)
+    python = environment_python(environment)
+    present = installed_extras(stamp, mark)
+    if extras <= present and environment_works(python):
+        return
+    started = time.monotonic()
+    if not environment_works(python):
+        print(f"setup: creating {environment}", flush=True)
+        venv.create(environment, clear=True, with_pip=True, symlinks=os.name != "nt")
+        present = set()
+    stamp.unlink(missing_ok=True)
+    wanted = sorted(extras | present)
+    if needs_cpu_index(python, torch_build):
+        install_cpu_torch(python)
+    print(
+        f"setup: installing resora[{','.join(wanted)}] at pinned versions, a minute or so",
+        flush=True,
+    )
+    pip(python, *PIP_INSTALL, "-c", str(LOCK), "-e", f".[{','.join(wanted)}]")
+    stamp.write_text(json.dumps({"fingerprint": mark, "extras": wanted}), encoding="utf-8")
+    print(f"setup: done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Make the project's virtual environment.")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--extras", default="suite,test", help="comma-separated, of pyproject.toml")
+    parser.add_argument("--torch", choices=("auto", "cpu", "default"), default="auto")
+    arguments = parser.parse_args()
+    set_up(arguments.venv, set(filter(None, arguments.extras.split(","))), arguments.torch)
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.version_info < (3, 11):  # noqa: UP036 - the script is run by whichever Python a person has
+        raise SystemExit("error: Python 3.11 or newer is needed; try: make PYTHON=python3.12 setup")
+    raise SystemExit(main())

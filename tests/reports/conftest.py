@@ -1,0 +1,131 @@
+"""A small declared world, with records of known numbers written through the harness's store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.record import Outcome, build_record
+from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
+from benchmarks.harness.store import Store
+from reports.grid import load_grid
+from reports.tables import TableData, tabulate_grid
+
+TASKS = [("cifar100", "natural"), ("caltech101", "natural"), ("eurosat", "specialized")]
+ROWS = ("linear", "bitfit", "lora-r8", "lora-r8+linear", "lora-r8+control")
+
+SCALE = Scale(
+    name="micro",
+    description="a small world",
+    backbones=("vit_micro",),
+    seeds=(0, 1),
+    is_embedded=True,
+    choices={},
+)
+
+BENCHMARK = Benchmark(
+    name="vtab1k",
+    version=1,
+    title="A small VTAB-1K",
+    groups={"natural": "Natural", "specialized": "Specialized"},
+    tasks=tuple(
+        Task(name=name, label=name.title(), group=group, num_classes=10, n_test=100)
+        for name, group in TASKS
+    ),
+    methods=tuple(row for row in ROWS if row != "bitfit"),
+    metrics=(
+        Metric(
+            name="top1_accuracy",
+            label="Top-1",
+            unit="%",
+            factor=100.0,
+            digits=1,
+            higher_is_better=True,
+        ),
+    ),
+    selections=("last_epoch",),
+    scales={"micro": SCALE},
+    tables=tuple(Table(name=name, title="a_title", rows=ROWS) for name in ("table2", "table5")),
+    runner="nowhere",
+    configure=lambda benchmark, cell, scale: {"method.name": Choice(cell.method, "here")},
+)
+
+# method -> task -> accuracy by seed; the tests work with these by hand.
+ACCURACIES = {
+    "linear": {"cifar100": (0.4, 0.4), "caltech101": (0.4, 0.4), "eurosat": (0.4, 0.4)},
+    "lora-r8": {"cifar100": (0.50, 0.52), "caltech101": (0.60, 0.64), "eurosat": (0.80, 0.80)},
+    "lora-r8+linear": {
+        "cifar100": (0.51, 0.53),
+        "caltech101": (0.62, 0.66),
+        "eurosat": (0.83, 0.83),
+    },
+    "lora-r8+control": {
+        "cifar100": (0.50, 0.53),
+        "caltech101": (0.61, 0.65),
+        "eurosat": (0.81, 0.81),
+    },
+}
+
+
+@dataclass
+class World:
+    """The small benchmark, and a folder of results."""
+
+    results: Path
+    benchmark: Benchmark = field(default=BENCHMARK)
+
+    def cell(self, task: str, method: str, seed: int) -> Cell:
+        return Cell("vtab1k", "vit_micro", task, method, seed)
+
+    def path(self, task: str, method: str, seed: int) -> Path:
+        return Store(self.results, "micro").path(self.cell(task, method, seed))
+
+    def write(self, task, method, seed, accuracy=None, *, status="ok", overrides=None) -> None:
+        cell = self.cell(task, method, seed)
+        redundancy = {"start": {"mean": 0.4}, "end": {"mean": 0.2}} if "lora" in method else None
+        outcome = Outcome(
+            metrics={"top1_accuracy": {"last_epoch": accuracy}} if status == "ok" else {},
+            redundancy=redundancy,
+            cost={"trainable_params": 0 if method == "linear" else 46_080},
+        )
+        record = build_record(
+            BENCHMARK,
+            SCALE,
+            cell,
+            BENCHMARK.config(cell, SCALE, overrides),
+            status=status,
+            error=None if status == "ok" else "it went wrong",
+            outcome=outcome,
+            sources={},
+            where={"code": {}, "environment": {}, "hardware": {}},
+            run={},
+        )
+        # The store keeps an `ok` record when a failure comes after it; a test wants what it says.
+        self.path(task, method, seed).unlink(missing_ok=True)
+        Store(self.results, "micro").write(cell, record)
+
+    def write_all(self) -> None:
+        for method, by_task in ACCURACIES.items():
+            for task, by_seed in by_task.items():
+                for seed, accuracy in enumerate(by_seed):
+                    self.write(task, method, seed, accuracy)
+
+    def table(self, name: str = "table2") -> TableData:
+        grid = load_grid(BENCHMARK, SCALE, "vit_micro", self.results)
+        return tabulate_grid(next(t for t in BENCHMARK.tables if t.name == name), grid)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """The world without a record."""
+    return World(tmp_path / "results")
+
+
+@pytest.fixture
+def full_world(world: World) -> World:
+    """The world with every record."""
+    world.write_all()
+    return world

@@ -1,0 +1,163 @@
+"""Markdown, LaTeX, CSV, terminal and figures: escaped, complete, and the same bytes twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from reports import build, latex, markdown, terminal, tidy
+from reports.blocks import Entry, page
+from reports.cli import main
+
+
+@pytest.fixture
+def commands(full_world, monkeypatch):
+    """The commands on the small world; returns a function that runs one."""
+    monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
+
+    def run(*arguments):
+        options = ["--results", str(full_world.results), "--scale", "micro"]
+        return main([*arguments, *options])
+
+    return run
+
+
+def test_latex_escapes(full_world):
+    assert latex.escape("a_b & 50% ± \\ ↑") == (r"a\_b \& 50\% $\pm$ \textbackslash{} $\uparrow$")
+    assert latex.escape("naïve") == "na?ve"
+    assert latex._text(Entry("-0.2 [-1.0, +2.0]")) == "$-$0.2 [$-$1.0, +2.0]"
+    assert latex._text(Entry("81.2 ± 0.4 (n=2)", "a")) == r"81.2$_{\pm 0.4\,(n=2)}$$^{a}$"
+    assert latex._text(Entry("--")) == "--"
+    text = latex.render(page(full_world.table()))
+    assert r"a\_title" in text
+    assert r"vit\_micro" in text
+    assert text.isascii()
+
+
+def test_latex_is_balanced_and_every_row_is_as_wide_as_its_table(full_world):
+    text = latex.render(page(full_world.table()))
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 3
+    means = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+    rows = [line for line in means.splitlines() if line]
+    assert {line.count(" & ") for line in rows} == {12 - 1}
+    # A table that is copied out still says what it is not.
+    assert text.count("NOT a reproduction") == 1 + 3
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_compiles(full_world, tmp_path):
+    for seed in (0, 1):
+        full_world.write("eurosat", "lora-r8", seed, status="oom")
+    (tmp_path / "table.tex").write_text(latex.render(page(full_world.table())))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_markdown(full_world):
+    text = markdown.render(page(full_world.table()))
+    assert "## Ours, by task: Natural" in text
+    assert "| lora-r8+linear " in text
+    assert "+2.00 [-0.48, +4.48]" in text
+    assert markdown.escape("a|b_c*") == r"a\|b\_c\*"
+    for block in text.split("\n\n"):
+        if block.startswith("|"):
+            assert len({line.replace(r"\|", "").count("|") for line in block.splitlines()}) == 1
+
+
+def test_markdown_names_the_file_of_an_edited_record(full_world):
+    path = full_world.path("eurosat", "lora-r8", 0)
+    path.write_text(path.read_text().replace("0.8", "0.9"))
+    text = markdown.render(page(full_world.table()))
+    assert "<sup>a</sup>" in text
+    assert "eurosat/lora-r8/0.json" in text
+
+
+def test_csv_has_every_number_in_full(full_world):
+    lines = list(csv.DictReader(io.StringIO(tidy.render(full_world.table()))))
+    found = {(line["method"], line["quantity"], line["name"]): line for line in lines}
+    everything = found["lora-r8", "mean", "all_set_average"]
+    assert float(everything["mean"]) == pytest.approx(193 / 3, rel=1e-14)
+    assert (everything["n"], everything["n_declared"]) == ("2", "2")
+    assert everything["paper"] == everything["paper_printed"] == "74.3"
+    changed = found["lora-r8+linear", "task", "caltech101"]
+    assert (changed["paper_printed"], changed["paper"]) == ("-0.2", "93.9")
+    absent = found["bitfit", "task", "cifar100"]
+    assert (absent["in_suite"], absent["mean"], absent["paper"]) == ("0", "", "72.8")
+
+
+def test_terminal_fits(full_world):
+    text = terminal.render(page(full_world.table()))
+    assert max(map(len, text.splitlines())) <= 140
+    assert "81.0±0.0" in text
+
+
+def test_terminal_cuts_what_is_too_wide(full_world):
+    text = terminal.render(page(full_world.table()), width=45)
+    assert text.count("Ours, by task") > 1
+
+
+def test_build_writes_everything_and_the_same_bytes_twice(commands, tmp_path, capsys):
+    assert commands("build", "--out", str(tmp_path / "out")) == 0
+    written = {path.name: path.read_bytes() for path in (tmp_path / "out" / "micro").iterdir()}
+    assert set(written) == {
+        *(f"table{number}.{suffix}" for number in (2, 5) for suffix in ("md", "tex", "csv")),
+        *(
+            f"{name}.{suffix}"
+            for name in ("accuracy_by_task", "redundancy")
+            for suffix in ("png", "svg")
+        ),
+    }
+    assert written["accuracy_by_task.png"].startswith(b"\x89PNG")
+    assert ElementTree.fromstring(written["redundancy.svg"]).tag.endswith("svg")
+    assert "table2.md" in capsys.readouterr().out
+    commands("build", "--out", str(tmp_path / "again"))
+    for name, content in written.items():
+        assert (tmp_path / "again" / "micro" / name).read_bytes() == content, name
+
+
+def test_holes_end_the_build_with_3(commands, full_world, tmp_path, capsys):
+    full_world.path("eurosat", "linear", 0).unlink()
+    assert commands("build", "--out", str(tmp_path)) == 3
+    assert "declared cells without a number: 1;" in capsys.readouterr().err
+
+
+def test_show_prints_a_table(commands, capsys):
+    assert commands("show", "table2") == 0
+    out = capsys.readouterr().out
+    assert "lora-r8+linear" in out
+    assert "NOT a reproduction" in out
+
+
+def test_an_unknown_table_or_scale_is_one_line_and_2(commands, full_world, capsys):
+    assert commands("show", "tabel2") == 2
+    assert "did you mean 'table2'?" in capsys.readouterr().err
+    assert main(["build", "--scale", "mikro", "--results", str(full_world.results)]) == 2
+    error = capsys.readouterr().err
+    assert "did you mean 'micro'?" in error
+    assert error.count("\n") == 1
+
+
+def test_an_empty_store_gives_all_holes_and_no_crash(tmp_path):
+    built = build.build(tmp_path / "nothing", tmp_path / "out", "paper")
+    assert built.holes
+    text = (tmp_path / "out" / "paper" / "table5.md").read_text()
+    assert "lora-r8+linear" in text
+    assert "EMBEDDED" not in text
+
+
+def test_showing_a_table_loads_neither_torch_nor_matplotlib():
+    code = (
+        "import sys, reports.cli; "
+        "raise SystemExit(bool({'torch', 'matplotlib', 'pandas'} & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,0 +1,167 @@
+"""The closed forms against the paper's equations as printed, with features materialised."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from resora.penalties import PENALTIES, cosine, euclidean, linear, nonlinear, squared_cosines
+
+N, R, D = 24, 5, 17
+
+
+def literal_linear(features: Tensor) -> Tensor:
+    """Eq. 7 on features (r, d, N)."""
+    total = features.new_zeros(())
+    for i in range(len(features)):
+        for j in range(i + 1, len(features)):
+            hi, hj = features[i], features[j]
+            total = total + (hi @ hj.T).norm() ** 2 / ((hi @ hi.T).norm() * (hj @ hj.T).norm())
+    return total
+
+
+def literal_cosine(features: Tensor) -> Tensor:
+    """Eq. 6 on features (r, d, N)."""
+    total = features.new_zeros(())
+    for i in range(len(features)):
+        for j in range(i + 1, len(features)):
+            hi, hj = features[i], features[j]
+            total = total + ((hi * hj).sum(0) / (hi.norm(dim=0) * hj.norm(dim=0))).mean()
+    return total
+
+
+def literal_euclidean(features: Tensor, beta: float) -> Tensor:
+    """Eq. 5 on features (r, d, N)."""
+    total = features.new_zeros(())
+    for i in range(len(features)):
+        for j in range(i + 1, len(features)):
+            total = total + torch.exp(-beta * (features[i] - features[j]).square().sum(0)).mean()
+    return total
+
+
+def literal_nonlinear(features: Tensor, fraction: float) -> Tensor:
+    """Eq. 8 on features (r, d, N), sigma a fraction of the median distance, not held constant."""
+    n = features.shape[-1]
+    centring = torch.eye(n, dtype=features.dtype) - 1 / n
+    kernels = []
+    for h in features:
+        distance = (h[:, :, None] - h[:, None, :]).norm(dim=0)
+        p, q = torch.triu_indices(n, n, offset=1)
+        sigma = fraction * distance[p, q].median()
+        kernels.append(torch.exp(-distance.square() / (2 * sigma**2)) @ centring)
+    total = features.new_zeros(())
+    for i in range(len(kernels)):
+        for j in range(i + 1, len(kernels)):
+            ki, kj = kernels[i], kernels[j]
+            total = total + (ki @ kj).trace() / ((ki @ ki).trace() * (kj @ kj).trace()).sqrt()
+    return total
+
+
+def draw(seed: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(R, R, generator=generator, dtype=torch.float64)
+    z = torch.randn(N, R, generator=generator, dtype=torch.float64) @ mix
+    b = torch.randn(R, D, generator=generator, dtype=torch.float64)
+    return z.requires_grad_(), b.requires_grad_()
+
+
+def features_of(z: Tensor, b: Tensor) -> Tensor:
+    return torch.einsum("nr,rd->rdn", z, b)
+
+
+def gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
+    found = torch.autograd.grad(value, inputs, allow_unused=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("closed", "literal"),
+    [
+        (linear, literal_linear),
+        (cosine, literal_cosine),
+        (lambda z, b: euclidean(z, b, beta=0.05), lambda h: literal_euclidean(h, 0.05)),
+    ],
+    ids=["linear", "cosine", "euclidean"],
+)
+def test_closed_form_equals_equation(closed, literal, seed):
+    z, b = draw(seed)
+    value, expected = closed(z, b), literal(features_of(z, b))
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    pairs = zip(gradients(value, z, b), gradients(expected, z, b), strict=True)
+    for found, wanted in pairs:
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5, 1.0])
+def test_nonlinear_equals_equation(fraction):
+    z, b = draw(7)
+    value = nonlinear(z, b, fraction=fraction)
+    expected = literal_nonlinear(features_of(z, b), fraction)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+
+
+def test_nonlinear_gradient_is_scale_free():
+    z, b = draw(8)
+    (gradient,) = torch.autograd.grad(nonlinear(z, b), z)
+    assert gradient.norm() > 1e-3
+    assert ((gradient * z).sum(0).abs() < 1e-12).all()
+
+
+def test_what_each_penalty_trains():
+    z, b = draw(1)
+    on_z = {name: gradients(f(z, b), z, b)[0].norm() > 0 for name, f in PENALTIES.items()}
+    on_b = {name: gradients(f(z, b), z, b)[1].norm() > 0 for name, f in PENALTIES.items()}
+    assert on_z == {"linear": True, "nonlinear": True, "euclidean": True, "cosine": False}
+    assert on_b == {"linear": False, "nonlinear": False, "euclidean": True, "cosine": True}
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_batch_of_modules_equals_one_by_one(name):
+    drawn = [draw(seed) for seed in range(3)]
+    batch = PENALTIES[name](torch.stack([z for z, _ in drawn]), torch.stack([b for _, b in drawn]))
+    single = torch.stack([PENALTIES[name](z, b) for z, b in drawn])
+    torch.testing.assert_close(batch, single, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("case", ["zero b", "zero z", "one sample", "rank one", "one dead column"])
+def test_edge_cases_are_finite(name, case):
+    z, b = (x.detach().clone() for x in draw(2))
+    if case == "zero b":
+        b.zero_()
+    elif case == "zero z":
+        z.zero_()
+    elif case == "one sample":
+        z = z[:1]
+    elif case == "rank one":
+        z, b = z[:, :1], b[:1]
+    else:
+        z[:, 1] = 0
+    z.requires_grad_()
+    b.requires_grad_()
+    value = PENALTIES[name](z, b)
+    assert torch.isfinite(value)
+    assert all(torch.isfinite(g).all() for g in gradients(value, z, b))
+    if case == "rank one":
+        assert value == 0
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_scale_invariance_in_float32(name, scale):
+    z, b = (x.detach().float() for x in draw(3))
+    torch.testing.assert_close(
+        PENALTIES[name](scale * z, b), PENALTIES[name](z, b), rtol=1e-5, atol=0
+    )
+
+
+def test_squared_cosines_of_duplicates_is_one():
+    z = torch.randn(10, 1, dtype=torch.float64).expand(10, 3)
+    torch.testing.assert_close(squared_cosines(z), torch.ones(3, 3, dtype=torch.float64))
+
+
+def test_half_precision_is_raised():
+    z = 300 * torch.ones(4096, 2, dtype=torch.float16)  # its Gram overflows in half precision
+    assert linear(z, torch.ones(2, 4, dtype=torch.float16)) == pytest.approx(1.0, abs=1e-5)

@@ -1,0 +1,247 @@
+"""The rules of the house: who may import whom, sizes, packaging, pins, and portable text."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("resora", "data_prep", "benchmarks", "reports", "slurm")
+MAY_IMPORT = {
+    "resora": {"resora"},
+    "data_prep": {"data_prep"},
+    "benchmarks": {"benchmarks", "resora"},
+    "reports": {"reports", "benchmarks", "resora"},
+    "slurm": {"slurm", "benchmarks", "resora"},
+}
+# The module that mends the import of torchvision is shared; the rest of data_prep stands alone.
+SHARED = "data_prep.torchvision_guard"
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+
+
+@functools.cache
+def repository_files() -> tuple[Path, ...]:
+    """Files that are tracked or would be: nothing that git ignores."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    names = filter(None, listing.stdout.decode().split("\0"))
+    return tuple(path for path in (ROOT / name for name in names) if path.is_file())
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Python files of the repository, of some top folders or of all."""
+    found = [path for path in repository_files() if path.suffix == ".py"]
+    return [p for p in found if not folders or p.relative_to(ROOT).parts[0] in folders]
+
+
+def where(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Absolute names that a file imports, also inside functions and by import_module("...")."""
+    names: set[str] = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(
+            node.func, "attr", getattr(node.func, "id", "")
+        ) in ("import_module", "__import__"):
+            names |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+    return names
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@functools.cache
+def pins() -> dict[str, str]:
+    """Version by canonical name in the pinned file."""
+    lines = (ROOT / "requirements" / "lock.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_run_one_way(package):
+    wrong = [
+        f"{where(path)} imports {name}"
+        for path in python_files(package)
+        for name in imported_modules(path)
+        if name.split(".")[0] in PACKAGES
+        and name.split(".")[0] not in MAY_IMPORT[package]
+        and not (package == "benchmarks" and (name + ".").startswith(SHARED + "."))
+    ]
+    assert not wrong
+
+
+def test_the_library_needs_torch_alone():
+    allowed = set(sys.stdlib_module_names) | {"torch", "resora"}
+    wrong = [
+        f"{where(path)} imports {name}"
+        for path in python_files("resora")
+        for name in imported_modules(path)
+        if name.split(".")[0] not in allowed
+    ]
+    assert not wrong
+    assert [Requirement(text).name for text in project()["dependencies"]] == ["torch"]
+
+
+def test_no_module_is_named_utils():
+    assert not [where(p) for p in python_files() if p.stem in ("utils", "util", "helpers", "misc")]
+
+
+def test_modules_are_short():
+    lengths = {where(p): len(p.read_text(encoding="utf-8").splitlines()) for p in python_files()}
+    assert not {name: n for name, n in lengths.items() if n > MODULE_LINES}
+
+
+def test_functions_are_short():
+    long = [
+        f"{where(path)}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+        for path in python_files(*PACKAGES, "requirements")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
+    ]
+    assert not long
+
+
+def test_every_module_says_what_it_owns():
+    files = [p for p in python_files(*PACKAGES) if p.stat().st_size]
+    assert not [where(p) for p in files if not ast.get_docstring(parsed(p))]
+
+
+def test_the_wheel_holds_resora_alone(tmp_path):
+    source = tmp_path / "source"
+    for path in repository_files():
+        parts = path.relative_to(ROOT).parts
+        if parts[0] in (*PACKAGES[1:], "tests") and path.suffix != ".py":
+            continue
+        if len(parts) > 1 and parts[0] not in (*PACKAGES, "tests", "requirements"):
+            continue
+        copy = source / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    build = f"import setuptools.build_meta as b; print(b.build_wheel({str(tmp_path)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+        (metadata,) = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA")]
+        text = archive.read(metadata).decode()
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"resora"}
+    needs = re.findall(r"^Requires-Dist: (.+)$", text, flags=re.MULTILINE)
+    assert [Requirement(n).name for n in needs if "extra ==" not in n] == ["torch"]
+
+
+def installed_closure(requirements: list[str]) -> set[str]:
+    """Canonical names of what the requirements bring in this environment, where installed."""
+    seen: set[tuple[str, str]] = set()
+    queue = [(Requirement(text), "") for text in requirements]
+    while queue:
+        wanted, extra = queue.pop()
+        if wanted.marker and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        for inner in ("", *wanted.extras):
+            key = (canonicalize_name(wanted.name), inner)
+            if key in seen:
+                continue
+            seen.add(key)
+            try:
+                needs = importlib.metadata.requires(wanted.name) or []
+            except importlib.metadata.PackageNotFoundError:
+                seen.discard(key)
+                continue
+            queue += [(Requirement(text), inner) for text in needs]
+    return {name for name, _ in seen}
+
+
+def test_every_dependency_is_pinned():
+    extras = project()["optional-dependencies"]
+    asked = [text for group in extras.values() for text in group] + project()["dependencies"]
+    unpinned = {canonicalize_name(Requirement(text).name) for text in asked} - pins().keys()
+    assert not unpinned, "run: make lock"
+    # torch's CUDA packages are pinned by torch itself and exist on some machines only.
+    brought = {
+        n for n in installed_closure(asked) if not n.startswith(("nvidia-", "triton", "cuda-"))
+    }
+    assert not brought - pins().keys(), "run: make lock"
+
+
+def test_pins_are_exact_and_satisfy_the_bounds():
+    assert all(re.fullmatch(r"\d[\w.]*", version) for version in pins().values())
+    groups = [*project()["optional-dependencies"].values(), project()["dependencies"]]
+    for wanted in (Requirement(text) for group in groups for text in group):
+        assert wanted.specifier.contains(pins()[canonicalize_name(wanted.name)]), str(wanted)
+
+
+def test_no_file_names_a_place_on_somebodys_machine():
+    place = re.compile(r"(?<![\w.:/-])/(?:home|Users|root|work)/[\w.-]+")
+    binary = {".safetensors", ".png", ".npz", ".gz"}
+    found = []
+    for path in repository_files():
+        if path.suffix in binary or path == Path(__file__).resolve():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found += [f"{where(path)}: {match}" for match in place.findall(text)]
+    assert not found
+
+
+def test_documents_name_make_targets_that_exist():
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", rules, flags=re.MULTILINE))
+    for path in repository_files():
+        if path.suffix == ".md" and path.parent == ROOT:
+            text = path.read_text(encoding="utf-8")
+            blocks = re.findall(r"`(make [^`\n]+)`|^(make .+)$", text, flags=re.MULTILINE)
+            words = [w for pair in blocks for w in "".join(pair).split("#")[0].split()[1:]]
+            named = {w for w in words if re.fullmatch(r"[a-z][a-z-]*", w)}
+            assert named <= targets, f"{path.name} names {named - targets}"
+
+
+def test_links_between_documents_resolve():
+    link = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
+    broken = [
+        f"{where(path)} -> {target}"
+        for path in repository_files()
+        if path.suffix == ".md"
+        for target in link.findall(path.read_text(encoding="utf-8"))
+        if not (path.parent / target).exists()
+    ]
+    assert not broken
+
+
+def test_the_citation_has_the_version_of_the_package():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {project()['version']}\n" in text
