@@ -1,8 +1,9 @@
 """Makes ``import timm`` work beside a CPU-only torch.
 
-timm imports torchvision without condition, and the torchvision of the public index is linked against CUDA:
-beside a CPU-only torch its extension does not load, and its Python part stops at an operator that the
-extension should have declared. Nothing here needs those operators, so declaring their names is enough.
+timm imports torchvision without condition, and the torchvision of the public index is linked
+against CUDA: beside a CPU-only torch its extension does not load, and its Python part stops at an
+operator that the extension should have declared. Nothing here calls those operators, so declaring
+their names is enough.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def ensure_torchvision() -> str:
     """Import torchvision, declaring the operators it misses; call before the first import of timm.
 
     Returns:
-        ``"native"`` if torchvision imports by itself, ``"declared"`` if operators had to be declared.
+        ``"native"`` if torchvision imports by itself, ``"declared"`` if it needed declarations.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -41,12 +42,12 @@ def ensure_torchvision() -> str:
         else:
             return "declared" if _declared else "native"
     raise RuntimeError(
-        f"torchvision still misses operators after {_ATTEMPTS} were declared; install the torchvision "
-        f"that belongs to torch {torch.__version__}"
+        f"torchvision still misses operators after {_ATTEMPTS} were declared; install the "
+        f"torchvision that belongs to torch {torch.__version__}"
     )
 
 
 def _forget_half_imported() -> None:
-    """Remove what the failed import left in ``sys.modules``, so that the next attempt starts anew."""
+    """Remove what the failed import left in ``sys.modules``: the next attempt starts anew."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]

@@ -30,6 +30,7 @@ MAY_IMPORT = {
 SHARED = "data_prep.torchvision_guard"
 MODULE_LINES = 400
 FUNCTION_LINES = 60
+LARGEST_BYTES = 5_000_000
 
 
 @functools.cache
@@ -216,6 +217,19 @@ def test_no_file_names_a_place_on_somebodys_machine():
         text = path.read_text(encoding="utf-8", errors="replace")
         found += [f"{where(path)}: {match}" for match in place.findall(text)]
     assert not found
+
+
+def test_no_file_is_large():
+    sizes = {where(path): path.stat().st_size for path in repository_files()}
+    assert not {name: size for name, size in sizes.items() if size > LARGEST_BYTES}
+
+
+def test_generated_tasks_are_those_that_the_benchmark_declares():
+    from benchmarks.vtab1k.spec import TASKS as declared
+    from data_prep.embedded.vtab1k import TASKS as generated
+
+    made = [(task.name, task.group, task.num_classes) for task in generated]
+    assert made == [(task.name, task.group, task.num_classes) for task in declared]
 
 
 def test_documents_name_make_targets_that_exist():

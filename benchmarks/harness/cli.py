@@ -17,7 +17,7 @@ from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import DONE, INCOMPLETE, SOME_FAILED, USAGE, UsageError, unknown
 from benchmarks.harness.execute import Settings, pending, require
-from benchmarks.harness.progress import Progress, default_jobs
+from benchmarks.harness.progress import Progress, default_jobs, estimate
 from benchmarks.harness.record import InvalidRecord, check, primary_value
 from benchmarks.harness.registry import BENCHMARKS, declared, scale_named, select
 from benchmarks.harness.store import State
@@ -85,17 +85,15 @@ def run(options: argparse.Namespace) -> int:
     print(
         f"{len(cells)} cells chosen at scale {options.scale}, {len(cells) - len(todo)} done before"
     )
-    if options.dry_run:
-        print(
-            "".join(f"would run {cell} ({settings.state(cell).value})\n" for cell in todo), end=""
-        )
-        require(todo, settings)
-        return DONE
-    if not todo:
-        return DONE
-    require(todo, settings)
-    settings.store.remove_leftovers()
     jobs = options.jobs or default_jobs(settings.device)
+    if options.dry_run:
+        for cell in todo:
+            print(f"would run {cell} ({settings.state(cell).value})")
+        print(estimate(todo, settings.store, jobs))
+    require(todo, settings)
+    if options.dry_run or not todo:
+        return DONE
+    settings.store.remove_leftovers()
     with Progress(len(todo)) as progress:
         run_many(todo, settings, jobs, progress.tell)
     if progress.failed:

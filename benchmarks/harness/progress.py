@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from statistics import median
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tqdm import tqdm
 
+from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Event
-
-if TYPE_CHECKING:
-    from benchmarks.harness.cell import Cell
+from benchmarks.harness.record import InvalidRecord
+from benchmarks.harness.store import Store
 
 
 class Progress:
@@ -43,6 +47,21 @@ class Progress:
         if event.status != "ok":
             self.failed.append(event.cell)
             tqdm.write(f"{event.status}: {event.cell}: {event.error}")
+
+
+def estimate(cells: Sequence[Cell], store: Store, jobs: int) -> str:
+    """Say how long cells will take, by the median seconds of their methods' records so far."""
+    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    for _, cell in store.files():
+        with suppress(InvalidRecord):
+            record = store.load(cell) if cell else None
+            if cell and record and record["status"] == "ok":
+                seconds[cell.method].append(record["cost"]["total_seconds"])
+    if not seconds:
+        return f"{len(cells)} cells; no record of this scale says how long one takes"
+    typical = median(value for values in seconds.values() for value in values)
+    total = sum(median(seconds.get(cell.method, [typical])) for cell in cells) / jobs
+    return f"{len(cells)} cells, about {total / 60:.1f} minutes in {jobs} processes, by earlier records"
 
 
 def default_jobs(device: str) -> int:

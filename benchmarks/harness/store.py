@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -105,12 +107,13 @@ class Store:
             except UsageError:
                 yield path, None
 
-    def remove_leftovers(self) -> int:
-        """Delete what killed processes were writing; return how many files."""
-        leftovers = list(self.root.rglob(f"{TEMPORARY}*")) if self.root.exists() else []
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return len(leftovers)
+    def remove_leftovers(self, older_than_seconds: float = 3600.0) -> None:
+        """Delete what killed processes were writing; young files may be somebody's at work."""
+        limit = time.time() - older_than_seconds
+        for path in self.root.rglob(f"{TEMPORARY}*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
 
     def _holds_ok(self, cell: Cell) -> bool:
         try:

@@ -7,6 +7,7 @@ image, material 5 the same kind of texture. None of it is a category of a downst
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,9 @@ class Library:
 def build(seed: int) -> Library:
     """Draw the library that belongs to a seed."""
     rng = np.random.default_rng([seed, 1])
-    shapes = np.concatenate([_normalised(_shape(rng, index) / _DRAWING_ROOM) for index in range(SHAPES)])
+    shapes = np.concatenate(
+        [_normalised(_shape(rng, index) / _DRAWING_ROOM) for index in range(SHAPES)]
+    )
     tiles = np.stack([_tiles(rng, index) for index in range(MATERIALS)])
     return Library(shapes, tiles, _palettes(rng))
 
@@ -126,7 +129,7 @@ def _glyph(rng: Rng, u: Array, v: Array) -> Array:
         bend = (start + end) / 2 + rng.normal(size=2) * rng.choice([0.0, 0.45])
         t = np.linspace(0.0, 1.0, 7)[:, None]
         curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * bend + t**2 * end
-        for p, q in zip(curve[:-1], curve[1:], strict=True):
+        for p, q in pairwise(curve):
             sdf = np.minimum(sdf, draw.sdf_capsule(u, v, p[0], p[1], q[0], q[1], pen))
         start = end if rng.random() < 0.7 else rng.uniform(-0.9, 0.9, size=2)
     return sdf

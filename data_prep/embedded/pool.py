@@ -138,7 +138,7 @@ def crop(
     patch_shapes = _shares(shapes, library.SHAPES + 1)
     patch_materials = _shares(materials, library.MATERIALS)
     patches = _patches(clean)
-    colour = patches.unflatten(-1, (3, PATCH * PATCH))
+    colour = patches.reshape(len(rows), GRID * GRID, 3, PATCH * PATCH)
     layout = torch.cat([colour.mean(-1).flatten(1), colour.std(dim=-1).mean(-1)], dim=1)
     edges, patch_edges = _edges(clean)
     targets = Targets(
@@ -176,7 +176,7 @@ def _in_view(shares: Tensor, background: int | None = None) -> Tensor:
 
 def _patches(images: Tensor) -> Tensor:
     """Cut images into rows of patches: (B, patches, 3 * PATCH^2)."""
-    grid = images.unflatten(3, (GRID, PATCH)).unflatten(2, (GRID, PATCH))
+    grid = images.reshape(len(images), 3, GRID, PATCH, GRID, PATCH)
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(len(images), GRID * GRID, -1)
 
 
@@ -193,7 +193,7 @@ def _edges(images: Tensor) -> tuple[Tensor, Tensor]:
     strength = functional.relu(double_x[:, None] * cos + double_y[:, None] * sin)
     whole = functional.avg_pool2d(strength, PATCH).sqrt().flatten(1)
     half = functional.avg_pool2d(strength, PATCH // 2).sqrt()
-    quarters = half.unflatten(3, (GRID, 2)).unflatten(2, (GRID, 2))
+    quarters = half.reshape(len(images), DIRECTIONS, GRID, 2, GRID, 2)
     return whole, quarters.permute(0, 2, 4, 1, 3, 5).reshape(len(images), GRID * GRID, -1)
 
 

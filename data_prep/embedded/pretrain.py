@@ -12,7 +12,6 @@ import copy
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from tqdm import tqdm
 
 from data_prep.embedded import library, pool
 from data_prep.embedded.pool import Targets
+from data_prep.embedded.upstream import Scenes
 from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
@@ -59,7 +59,8 @@ class Pretrainer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = VisionTransformer(**ARCHITECTURE, num_classes=0, drop_path_rate=0.0)
+        settings: dict[str, Any] = {**ARCHITECTURE, "num_classes": 0}
+        self.backbone = VisionTransformer(**settings)
         width = ARCHITECTURE["embed_dim"]
         patches = pool.GRID**2
         sizes = {
@@ -118,15 +119,24 @@ def learning_rate(peak: float, fraction: float) -> float:
     """Linear warm-up, then a cosine to (almost) zero."""
     if fraction < WARM_UP:
         return peak * max(fraction / WARM_UP, 0.01)
-    return peak * (0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP))))
+    return peak * (
+        0.005 + 0.995 * 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
+    )
 
 
 def optimiser(model: nn.Module) -> torch.optim.AdamW:
     """AdamW without weight decay on vectors (biases, norms) and on the position table."""
-    plain = [p for name, p in model.named_parameters() if p.dim() < 2 or "pos_embed" in name or "cls_token" in name]
+    plain = [
+        p
+        for name, p in model.named_parameters()
+        if p.dim() < 2 or "pos_embed" in name or "cls_token" in name
+    ]
     chosen = {id(p) for p in plain}
     decayed = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": WEIGHT_DECAY},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
 
 
@@ -172,9 +182,9 @@ class Run:
         }
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
-        os.replace(part, self.checkpoint)
+        part.replace(self.checkpoint)
 
-    def train(self, scenes: pool.Scenes, held_out: pool.Scenes) -> None:
+    def train(self, scenes: Scenes, held_out: Scenes) -> None:
         """Train until the budget is spent; export and save every few minutes."""
         bar = tqdm(desc="pretrain", unit="img", unit_scale=True, mininterval=5.0)
         stream = pool.batches(scenes, self.args.batch, self.rng)
@@ -204,19 +214,20 @@ class Run:
             group["lr"] = learning_rate(self.args.lr, fraction)
         losses = self.model.losses(images, targets)
         self.optimiser.zero_grad(set_to_none=True)
-        total(losses).backward()  # type: ignore[no-untyped-call]
+        total(losses).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.progress.step += 1
         # Early on, a long memory would keep the random start alive.
         keep = min(EMA, (1 + self.progress.step) / (10 + self.progress.step))
         with torch.no_grad():
-            ours, theirs = list(self.average.parameters()), list(self.model.parameters())
+            ours: list[Tensor] = list(self.average.parameters())
+            theirs: list[Tensor] = list(self.model.parameters())
             torch._foreach_lerp_(ours, theirs, 1.0 - keep)
         return losses
 
     @torch.no_grad()
-    def held_out_losses(self, scenes: pool.Scenes) -> dict[str, float]:
+    def held_out_losses(self, scenes: Scenes) -> dict[str, float]:
         """Mean losses of the averaged weights on scenes that were not trained on, uncorrupted."""
         rng = np.random.default_rng(0)
         sums: dict[str, float] = {}
@@ -248,7 +259,10 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
         "finished": finished,
         "program": "python -m data_prep.embedded.pretrain",
         "arguments": arguments(run.args),
-        "architecture": {"class": "timm.models.vision_transformer.VisionTransformer", **ARCHITECTURE},
+        "architecture": {
+            "class": "timm.models.vision_transformer.VisionTransformer",
+            **ARCHITECTURE,
+        },
         "parameters": sum(p.numel() for p in run.average.backbone.parameters()),
         "input": "images in [0, 255], then (x / 255 - 0.5) / 0.5",
         "data": {
@@ -289,7 +303,9 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
 
 def arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that decide the result (paths do not)."""
-    return {name: getattr(args, name) for name in ("minutes", "images", "pool", "batch", "lr", "seed")}
+    return {
+        name: getattr(args, name) for name in ("minutes", "images", "pool", "batch", "lr", "seed")
+    }
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -297,12 +313,14 @@ def replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    p = argparse.ArgumentParser(prog="python -m data_prep.embedded.pretrain", description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(
+        prog="python -m data_prep.embedded.pretrain", description=__doc__.splitlines()[0]
+    )
     p.add_argument("--minutes", type=float, default=30.0, help="budget in minutes; 0: none")
     p.add_argument("--images", type=int, default=0, help="budget in images seen; 0: none")
     p.add_argument("--pool", type=int, default=100_000, help="scenes to generate")
@@ -312,7 +330,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--export-every", type=float, default=5.0, help="minutes between exports")
     p.add_argument("--out", type=Path, default=Path(__file__).parent / "backbones")
-    p.add_argument("--work", type=Path, default=Path("work") / "pretrain", help="pool and checkpoint")
+    p.add_argument(
+        "--work", type=Path, default=Path("work") / "pretrain", help="pool and checkpoint"
+    )
     return p
 
 

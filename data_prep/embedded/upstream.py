@@ -61,7 +61,7 @@ def generate(lib: Library, n: int, seed: int, chunk: int) -> Scenes:
     return Scenes(images, shapes, materials, palette.astype(np.uint8), style.astype(np.uint8))
 
 
-def _map(field: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _map(field: Array) -> Array:
     """Read a canvas field at the centres of the label map's cells."""
     step = CANVAS // MAP
     return field[:, step // 2 :: step, step // 2 :: step]
@@ -88,9 +88,7 @@ def _texture(
     return middle + lower * (first - middle) + upper * (last - middle)
 
 
-def _background(
-    rng: Rng, lib: Library, palette: npt.NDArray[np.int64]
-) -> tuple[Array, Labels]:
+def _background(rng: Rng, lib: Library, palette: npt.NDArray[np.int64]) -> tuple[Array, Labels]:
     """One material, two that meet at a wavy horizon, or a patchwork of two."""
     n = len(palette)
     x, y = draw.grid(CANVAS)
@@ -103,7 +101,7 @@ def _background(
         rows = np.flatnonzero(layout == kind)
         m = len(rows)
         if kind == 1:
-            u, v = draw.to_local(x, y, 0.0, rng.uniform(-0.6, 0.6, m), rng.normal(0, 0.15, m))
+            _, v = draw.to_local(x, y, 0.0, rng.uniform(-0.6, 0.6, m), rng.normal(0, 0.15, m))
             wave = draw.fractal_noise(rng, m, 3, 2, size=CANVAS) - 0.5
             inside = draw.coverage(-v + wave * draw.per_image(rng.uniform(0, 0.5, m)), 0.05)
         else:

@@ -126,7 +126,8 @@ def test_killed_writer_leaves_a_whole_record(tmp_path):
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         assert store.load(CELL) == record_of()
-    store.remove_leftovers()
+    store.remove_leftovers(older_than_seconds=3600)
+    store.remove_leftovers(older_than_seconds=0)
     assert [path.name for path, _ in store.files()] == ["0.json"]
     assert not list(tmp_path.rglob(".tmp-*"))
 

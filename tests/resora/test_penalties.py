@@ -6,56 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from resora import literal
 from resora.penalties import PENALTIES, cosine, euclidean, linear, nonlinear, squared_cosines
 
 N, R, D = 24, 5, 17
-
-
-def literal_linear(features: Tensor) -> Tensor:
-    """Eq. 7 on features (r, d, N)."""
-    total = features.new_zeros(())
-    for i in range(len(features)):
-        for j in range(i + 1, len(features)):
-            hi, hj = features[i], features[j]
-            total = total + (hi @ hj.T).norm() ** 2 / ((hi @ hi.T).norm() * (hj @ hj.T).norm())
-    return total
-
-
-def literal_cosine(features: Tensor) -> Tensor:
-    """Eq. 6 on features (r, d, N)."""
-    total = features.new_zeros(())
-    for i in range(len(features)):
-        for j in range(i + 1, len(features)):
-            hi, hj = features[i], features[j]
-            total = total + ((hi * hj).sum(0) / (hi.norm(dim=0) * hj.norm(dim=0))).mean()
-    return total
-
-
-def literal_euclidean(features: Tensor, beta: float) -> Tensor:
-    """Eq. 5 on features (r, d, N)."""
-    total = features.new_zeros(())
-    for i in range(len(features)):
-        for j in range(i + 1, len(features)):
-            total = total + torch.exp(-beta * (features[i] - features[j]).square().sum(0)).mean()
-    return total
-
-
-def literal_nonlinear(features: Tensor, fraction: float) -> Tensor:
-    """Eq. 8 on features (r, d, N), sigma a fraction of the median distance, not held constant."""
-    n = features.shape[-1]
-    centring = torch.eye(n, dtype=features.dtype) - 1 / n
-    kernels = []
-    for h in features:
-        distance = (h[:, :, None] - h[:, None, :]).norm(dim=0)
-        p, q = torch.triu_indices(n, n, offset=1)
-        sigma = fraction * distance[p, q].median()
-        kernels.append(torch.exp(-distance.square() / (2 * sigma**2)) @ centring)
-    total = features.new_zeros(())
-    for i in range(len(kernels)):
-        for j in range(i + 1, len(kernels)):
-            ki, kj = kernels[i], kernels[j]
-            total = total + (ki @ kj).trace() / ((ki @ ki).trace() * (kj @ kj).trace()).sqrt()
-    return total
 
 
 def draw(seed: int) -> tuple[Tensor, Tensor]:
@@ -66,10 +20,6 @@ def draw(seed: int) -> tuple[Tensor, Tensor]:
     return z.requires_grad_(), b.requires_grad_()
 
 
-def features_of(z: Tensor, b: Tensor) -> Tensor:
-    return torch.einsum("nr,rd->rdn", z, b)
-
-
 def gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
     found = torch.autograd.grad(value, inputs, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
@@ -77,28 +27,34 @@ def gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    ("closed", "literal"),
+    ("closed", "printed"),
     [
-        (linear, literal_linear),
-        (cosine, literal_cosine),
-        (lambda z, b: euclidean(z, b, beta=0.05), lambda h: literal_euclidean(h, 0.05)),
+        (linear, literal.linear),
+        (cosine, literal.cosine),
+        (lambda z, b: euclidean(z, b, beta=0.05), lambda h: literal.euclidean(h, 0.05)),
     ],
     ids=["linear", "cosine", "euclidean"],
 )
-def test_closed_form_equals_equation(closed, literal, seed):
+def test_closed_form_equals_equation(closed, printed, seed):
     z, b = draw(seed)
-    value, expected = closed(z, b), literal(features_of(z, b))
+    value, expected = closed(z, b), printed(literal.features(z, b))
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     pairs = zip(gradients(value, z, b), gradients(expected, z, b), strict=True)
     for found, wanted in pairs:
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
+def test_features_from_materialised_maps_are_the_same():
+    _, b = draw(4)
+    x, a = torch.randn(N, 9, dtype=torch.float64), torch.randn(R, 9, dtype=torch.float64)
+    torch.testing.assert_close(literal.features_from_maps(x, a, b), literal.features(x @ a.T, b))
+
+
 @pytest.mark.parametrize("fraction", [0.2, 0.5, 1.0])
 def test_nonlinear_equals_equation(fraction):
     z, b = draw(7)
     value = nonlinear(z, b, fraction=fraction)
-    expected = literal_nonlinear(features_of(z, b), fraction)
+    expected = literal.nonlinear(literal.features(z, b), fraction)
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
 
 

@@ -213,7 +213,7 @@ def _airplane(rng: Rng, u: Array, v: Array) -> Array:
 
 
 def _overpass(rng: Rng, u: Array, v: Array) -> Array:
-    low = np.maximum(np.abs(v) - 0.16, 0.3 - np.abs(u))
+    low = np.maximum(np.abs(v) - 0.16, 0.45 - np.abs(u))
     return np.minimum(low, np.abs(u) - 0.16)
 
 

@@ -90,10 +90,10 @@ class Blossoms:
 def _blossoms(rng: Rng, labels: Labels) -> Blossoms:
     """Place, tilt, turn and colour one flower for each label."""
     n = len(labels)
-    scale = brush.uniform(rng, (0.6, 0.95), n)
-    cx, cy = brush.uniform(rng, (-0.2, 0.2), n), brush.uniform(rng, (-0.2, 0.2), n)
+    scale = brush.uniform(rng, (0.72, 0.98), n)
+    cx, cy = brush.uniform(rng, (-0.12, 0.12), n), brush.uniform(rng, (-0.12, 0.12), n)
     u, v = draw.to_local(*brush.axes(), cx, cy, brush.uniform(rng, (0, np.pi), n), scale)
-    v = v / draw.per_image(brush.uniform(rng, (0.7, 1.0), n))  # seen from aside
+    v = v / draw.per_image(brush.uniform(rng, (0.8, 1.0), n))  # seen from aside
     white = SPECIES.hue[labels] < 0
     hue = np.where(white, 0.15, (SPECIES.hue[labels] + rng.normal(0.0, 0.018, n)) % 1.0)
     pale, strong = brush.uniform(rng, (0.0, 0.15), n), brush.uniform(rng, (0.55, 0.95), n)

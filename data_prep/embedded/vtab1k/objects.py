@@ -45,8 +45,8 @@ def cifar100(rng: Rng, labels: Labels, split: str) -> Images:
     shape, coat = labels // len(COATS), labels % len(COATS)
     home = stream("vtab1k", "cifar100", "prototypes").random((len(CIFAR_NAMES), 2))
     canvas = brush.clutter(rng, n)
-    hue = home[labels, 0] + rng.normal(0.0, 0.06, n)  # a class has a favourite colour; some defy it
-    hue = np.where(rng.random(n) < 0.2, rng.random(n), hue)
+    hue = home[labels, 0] + rng.normal(0.0, 0.04, n)  # a class has a favourite colour; some defy it
+    hue = np.where(rng.random(n) < 0.1, rng.random(n), hue)
     other = hue + 0.25 + 0.5 * home[labels, 1] + rng.normal(0.0, 0.06, n)
     first = draw.hsv_to_rgb(
         hue % 1.0, brush.uniform(rng, (0.45, 0.95), n), brush.uniform(rng, (0.4, 1), n)
@@ -55,9 +55,9 @@ def cifar100(rng: Rng, labels: Labels, split: str) -> Images:
     second = draw.hsv_to_rgb(
         other % 1.0, brush.uniform(rng, (0.1, 0.7), n), brush.uniform(rng, (0.2, 1), n)
     )
-    scale = brush.uniform(rng, (0.55, 0.85), n)
-    cx, cy = brush.uniform(rng, (-0.2, 0.2), n), brush.uniform(rng, (-0.2, 0.2), n)
-    u, v = draw.to_local(*brush.axes(), cx, cy, rng.normal(0.0, 0.3, n), scale)
+    scale = brush.uniform(rng, (0.65, 0.88), n)
+    cx, cy = brush.uniform(rng, (-0.12, 0.12), n), brush.uniform(rng, (-0.12, 0.12), n)
+    u, v = draw.to_local(*brush.axes(), cx, cy, rng.normal(0.0, 0.2, n), scale)
     u = u * draw.per_image(
         brush.uniform(rng, (0.85, 1.2), n) * np.where(rng.random(n) < 0.5, -1, 1)
     )

@@ -60,9 +60,9 @@ def dsprites_loc(rng: Rng, labels: Labels, split: str) -> Images:
 def dsprites_ori(rng: Rng, labels: Labels, split: str) -> Images:
     """One sprite; the label is the bin of its orientation, clockwise over the full turn."""
     n = len(labels)
-    scale = brush.uniform(rng, (0.24, 0.46), n)
-    cx = brush.uniform(rng, (-0.5, 0.5), n)
-    cy = brush.uniform(rng, (-0.5, 0.5), n)
+    scale = brush.uniform(rng, (0.36, 0.56), n)
+    cx = brush.uniform(rng, (-0.35, 0.35), n)
+    cy = brush.uniform(rng, (-0.35, 0.35), n)
     angle = 2 * np.pi * _in_bin(rng, labels)
     u, v = draw.to_local(*brush.axes(), cx, cy, angle, scale)
     sdf = brush.by_kind(rng.integers(0, 3, n), lambda k, rows: _pointing(k, u[rows], v[rows]))

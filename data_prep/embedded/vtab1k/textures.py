@@ -88,9 +88,8 @@ def _grain(cells: int, octaves: int, gain: float, threshold: float, stretch: int
         n = len(u)
         field = brush.noise(rng, n, cells, octaves)
         if stretch > 1:
-            lines = np.repeat(
-                brush.noise(rng, n, cells, 2)[:, :, :: draw.SIZE // 2], draw.SIZE // 2, 2
-            )
+            columns = np.arange(draw.SIZE) // stretch
+            lines = brush.noise(rng, n, cells, 2)[:, :, columns]
             field = 0.25 * field + 0.75 * lines
             flip = rng.random(n) < 0.5
             field[flip] = field[flip].transpose(0, 2, 1)
@@ -203,7 +202,7 @@ TEXTURES: dict[str, Texture] = {
     "crosshatched": _cross(3.0, 3.0, 0.8, 1.1),
     "crystalline": _cells(36, "facets"),
     "dotted": _dots(0.4, 0.27, 0.1),
-    "fibrous": _grain(9, 2, 1.5, 0.5, stretch=4),
+    "fibrous": _grain(10, 2, 1.5, 0.5, stretch=8),
     "flecked": _grain(11, 1, 6.0, 0.72),
     "freckled": _dots(0.33, 0.3, 0.9, 0.0, 0.5),
     "frilly": _zigzag(1.8, 0.55, soft=True),
@@ -226,7 +225,7 @@ TEXTURES: dict[str, Texture] = {
     "porous": _grain(8, 2, 5.0, 0.35),
     "potholed": _grain(3, 2, 7.0, 0.72),
     "scaly": _scales(0.55),
-    "smeared": _grain(3, 1, 1.5, 0.5, stretch=2),
+    "smeared": _grain(5, 2, 1.5, 0.5, stretch=3),
     "spiralled": _polar("spiral", 1.0),
     "sprinkled": _dots(0.55, 0.14, 1.0),
     "stained": _grain(2, 2, 3.0, 0.62),

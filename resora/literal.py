@@ -1,0 +1,78 @@
+"""The four penalties as the paper prints them (Eq. 5-8), features materialised.
+
+The oracle of the tests, and the baseline of the cost benchmark; far too slow to train with. Nothing
+here guards against a division by zero: where the equations are undefined, so are these.
+
+Shapes: features dH (r, d, N) of one adapted matrix; dH[i, :, n] is dh_i^n.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["cosine", "euclidean", "features", "features_from_maps", "linear", "nonlinear"]
+
+
+def features(z: Tensor, b: Tensor) -> Tensor:
+    """Return dh_i^n = z_i^n b_i from activations (N, r) and directions (r, d): (r, d, N)."""
+    return torch.einsum("nr,rd->rdn", z, b)
+
+
+def features_from_maps(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return the features by way of r materialised maps W_i = b_i a_i^T applied to every sample.
+
+    This is what the FLOPs printed in the paper's Table 6 correspond to.
+
+    Args:
+        x: Inputs, (N, d_in).
+        a: Rows of the down-projection, (r, d_in).
+        b: Directions, (r, d).
+    """
+    maps = b[:, :, None] * a[:, None, :]
+    return maps @ x.T
+
+
+def euclidean(dh: Tensor, beta: float) -> Tensor:
+    """R_e, Eq. 5."""
+    pairs = [torch.exp(-beta * (p - q).square().sum(0)).mean() for p, q in _pairs(dh)]
+    return _sum(pairs, dh)
+
+
+def cosine(dh: Tensor) -> Tensor:
+    """R_c, Eq. 6."""
+    pairs = [((p * q).sum(0) / (p.norm(dim=0) * q.norm(dim=0))).mean() for p, q in _pairs(dh)]
+    return _sum(pairs, dh)
+
+
+def linear(dh: Tensor) -> Tensor:
+    """R_l, Eq. 7, with products dH_i dH_j^T of size d x d."""
+    pairs = [
+        (p @ q.T).norm().square() / ((p @ p.T).norm() * (q @ q.T).norm()) for p, q in _pairs(dh)
+    ]
+    return _sum(pairs, dh)
+
+
+def nonlinear(dh: Tensor, fraction: float) -> Tensor:
+    """R_n, Eq. 8, with explicit N x N kernels and centring matrix; sigma is not held constant."""
+    n = dh.shape[-1]
+    centring = torch.eye(n, dtype=dh.dtype, device=dh.device) - 1 / n
+    row, column = torch.triu_indices(n, n, offset=1, device=dh.device)
+    centred = []
+    for h in dh:
+        distance = (h[:, :, None] - h[:, None, :]).norm(dim=0)
+        sigma = fraction * distance[row, column].median()
+        centred.append(torch.exp(-distance.square() / (2 * sigma**2)) @ centring)
+    pairs = [
+        (p @ q).trace() / ((p @ p).trace() * (q @ q).trace()).sqrt() for p, q in _pairs(centred)
+    ]
+    return _sum(pairs, dh)
+
+
+def _pairs(items: Tensor | list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    count = len(items)
+    return [(items[i], items[j]) for i in range(count) for j in range(i + 1, count)]
+
+
+def _sum(values: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(values).sum() if values else like.new_zeros(())
