@@ -102,7 +102,7 @@ EMBEDDED = {
     "data.train": Choice("train800", OURS),
     "learning_rate.full": Choice(5e-4, OURS),
     "learning_rate.linear": Choice(1e-2, OURS),
-    "learning_rate.lora": Choice(3e-3, OURS),
+    "learning_rate.lora": Choice(5e-3, OURS),
 }
 
 SCALES = {

@@ -297,7 +297,7 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
             "timm": timm.__version__,
             "numpy": np.__version__,
         },
-        "hardware": f"CPU, {run.args.threads} threads",
+        "hardware": f"CPU, {run.args.threads} thread{'s' * (run.args.threads > 1)}",
     }
 
 
@@ -323,7 +323,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--minutes", type=float, default=30.0, help="budget in minutes; 0: none")
     p.add_argument("--images", type=int, default=0, help="budget in images seen; 0: none")
-    p.add_argument("--pool", type=int, default=100_000, help="scenes to generate")
+    p.add_argument("--pool", type=int, default=120_000, help="scenes to generate")
     p.add_argument("--batch", type=int, default=128)
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--seed", type=int, default=0)

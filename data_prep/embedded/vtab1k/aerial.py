@@ -288,7 +288,7 @@ def resisc45(rng: Rng, labels: Labels, split: str) -> Images:
     cx, cy = brush.uniform(rng, (-0.25, 0.25), n), brush.uniform(rng, (-0.25, 0.25), n)
     u, v = draw.to_local(x, y, cx, cy, brush.uniform(rng, (0, 2 * np.pi), n), scale)
     sdf = brush.by_kind(labels // 3, lambda k, rows: _DRAW[k](rng, u[rows], v[rows]))
-    colour = brush.apart(rng, canvas, brush.tint(rng, n, sat=(0.0, 0.5), val=(0.1, 0.95)), 0.25)
+    colour = brush.apart(canvas, brush.tint(rng, n, sat=(0.0, 0.5), val=(0.1, 0.95)), 0.25)
     shadow = brush.alpha(np.roll(sdf, (1, 1), axis=(1, 2)), scale)
     draw.paint(canvas, 0.35 * shadow, (0.05, 0.05, 0.05))
     draw.paint(canvas, brush.alpha(sdf, scale), colour)

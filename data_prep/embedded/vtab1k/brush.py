@@ -54,7 +54,7 @@ def clutter(rng: Rng, n: int, sat: Range = (0.1, 0.6), val: Range = (0.2, 0.9)) 
     return draw.mix(first, second, noise(rng, n))
 
 
-def apart(rng: Rng, canvas: Array, colours: Array, gap: float = 0.25) -> Array:
+def apart(canvas: Array, colours: Array, gap: float = 0.25) -> Array:
     """Darken or lighten colours (N, 3) until they stand out from the mean of their canvas."""
     luma = np.asarray([0.3, 0.6, 0.1], dtype=np.float32)
     behind, own = canvas.mean(axis=(1, 2)) @ luma, colours @ luma

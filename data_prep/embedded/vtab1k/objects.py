@@ -51,7 +51,7 @@ def cifar100(rng: Rng, labels: Labels, split: str) -> Images:
     first = draw.hsv_to_rgb(
         hue % 1.0, brush.uniform(rng, (0.45, 0.95), n), brush.uniform(rng, (0.4, 1), n)
     )
-    first = brush.apart(rng, canvas, first, 0.2)
+    first = brush.apart(canvas, first, 0.2)
     second = draw.hsv_to_rgb(
         other % 1.0, brush.uniform(rng, (0.1, 0.7), n), brush.uniform(rng, (0.2, 1), n)
     )
@@ -88,17 +88,17 @@ def _setting(kind: int, u: Array, v: Array, sdf: Array) -> Array:
 def caltech101(rng: Rng, labels: Labels, split: str) -> Images:
     """An upright object, filled, outlined or hatched; the label is its outline and its setting."""
     n = len(labels)
-    canvas = brush.clutter(rng, n, sat=(0.0, 0.4))
+    canvas = brush.clutter(rng, n, sat=(0.0, 0.4), val=(0.45, 1.0))
     flat = rng.random(n) < 0.5  # half the pictures have a plain ground, as in the original
-    canvas[flat] = draw.as_colour(brush.tint(rng, int(flat.sum()), sat=(0.0, 0.3), val=(0.1, 1.0)))
-    scale = brush.uniform(rng, (0.48, 0.6), n)
-    cx, cy = brush.uniform(rng, (-0.08, 0.08), n), brush.uniform(rng, (-0.08, 0.08), n)
-    u, v = draw.to_local(*brush.axes(), cx, cy, rng.normal(0.0, 0.08, n), scale)
+    canvas[flat] = draw.as_colour(brush.tint(rng, int(flat.sum()), sat=(0.0, 0.3), val=(0.55, 1.0)))
+    scale = brush.uniform(rng, (0.5, 0.58), n)
+    cx, cy = brush.uniform(rng, (-0.05, 0.05), n), brush.uniform(rng, (-0.05, 0.05), n)
+    u, v = draw.to_local(*brush.axes(), cx, cy, rng.normal(0.0, 0.05, n), scale)
     u = u * draw.per_image(brush.uniform(rng, (0.9, 1.1), n))
     sdf = brush.by_kind(labels // 3, lambda k, rows: OUTLINES[k](u[rows], v[rows]))
     sdf = brush.by_kind(labels % 3, lambda k, rows: _setting(k, u[rows], v[rows], sdf[rows]))
-    ink = brush.apart(rng, canvas, brush.tint(rng, n, val=(0.0, 1.0)), 0.3)
-    style = rng.integers(0, 4, n)[:, None, None]
+    ink = brush.apart(canvas, brush.tint(rng, n, val=(0.0, 0.7)), 0.35)
+    style = rng.choice(4, n, p=(0.5, 0.2, 0.1, 0.2))[:, None, None]
     hatch = draw.sharpen(draw.grating(u, v, 2.2, brush.uniform(rng, (0, np.pi), n)), 3.0)
     outline = np.abs(sdf) - 0.13
     cover = brush.alpha(np.where(style == 1, outline, sdf), scale)
@@ -107,6 +107,8 @@ def caltech101(rng: Rng, labels: Labels, split: str) -> Images:
     )
     cover = cover * np.clip(strength, 0.0, 1.0) * (labels != BACKGROUND)[:, None, None]
     draw.paint(canvas, cover.astype(np.float32), ink)
+    negative = rng.random(n) < 0.15
+    canvas[negative] = 1.0 - canvas[negative]
     return brush.expose(rng, canvas)
 
 
@@ -161,7 +163,7 @@ def svhn(rng: Rng, labels: Labels, split: str) -> Images:
     n = len(labels)
     x, y = brush.axes()
     canvas = brush.clutter(rng, n, sat=(0.1, 0.7), val=(0.15, 0.9))
-    ink = brush.apart(rng, canvas, brush.tint(rng, n, val=(0.1, 1.0)), 0.35)
+    ink = brush.apart(canvas, brush.tint(rng, n, val=(0.1, 1.0)), 0.35)
     angle, scale = rng.normal(0.0, 0.1, n), brush.uniform(rng, (0.75, 0.95), n)
     cx, cy = brush.uniform(rng, (-0.1, 0.1), n), brush.uniform(rng, (-0.1, 0.1), n)
     gap = brush.uniform(rng, (1.05, 1.25), n)

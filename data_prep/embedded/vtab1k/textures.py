@@ -254,7 +254,7 @@ def dtd(rng: Rng, labels: Labels, split: str) -> Images:
     field = brush.by_kind(labels, lambda k, rows: _DRAW[k](rng, u[rows], v[rows]))
     ground = brush.tint(rng, n, sat=(0.0, 0.6), val=(0.2, 0.9))
     ink = brush.tint(rng, n, sat=(0.0, 0.6), val=(0.1, 1.0))
-    ink = brush.apart(rng, draw.background(n, ground, draw.SIZE), ink, 0.35)
+    ink = brush.apart(draw.background(n, ground, draw.SIZE), ink, 0.35)
     swap = (rng.random(n) < 0.25)[:, None, None]  # some are printed in negative
     field = np.where(swap, 1.0 - field, field)
     canvas = draw.mix(ground, ink, field)
