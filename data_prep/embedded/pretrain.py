@@ -14,6 +14,7 @@ import json
 import math
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -336,9 +337,9 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main() -> None:
+def main(command: Sequence[str] | None = None) -> None:
     """Generate the pool if it is not there, train, write the backbone and its record."""
-    args = parser().parse_args()
+    args = parser().parse_args(command)
     if not (args.minutes or args.images):
         raise SystemExit("pretrain: give a budget, --minutes or --images")
     args.work.mkdir(parents=True, exist_ok=True)
