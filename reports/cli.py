@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError
+from benchmarks.harness.store import State
 from reports import terminal
 from reports.blocks import page
 from reports.build import build, load_tables, scales, table_names
@@ -49,6 +50,12 @@ def _build(options: argparse.Namespace) -> int:
     built = build(options.results, options.out, options.scale)
     for path in built.files:
         print(path)
+    for found in built.holes:
+        if found.state is State.INVALID:
+            print(
+                f"not used, invalid: {options.results / found.path}: {found.reason}",
+                file=sys.stderr,
+            )
     if not built.holes:
         return DONE
     print(

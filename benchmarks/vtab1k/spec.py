@@ -111,7 +111,7 @@ SCALES = {
     for scale in (
         Scale(
             name="smoke",
-            description="embedded world, 64 training images, 2 + 2 epochs: does everything work?",
+            description="embedded world, 64 training images, 2 + 2 epochs: shows that everything works",
             backbones=("vit_micro",),
             seeds=(0,),
             is_embedded=True,

@@ -130,6 +130,13 @@ def test_holes_end_the_build_with_3(commands, full_world, tmp_path, capsys):
     assert "declared cells without a number: 1;" in capsys.readouterr().err
 
 
+def test_build_names_records_that_it_does_not_use(commands, full_world, tmp_path, capsys):
+    path = full_world.path("eurosat", "lora-r8", 0)
+    path.write_text(path.read_text()[:100])
+    assert commands("build", "--out", str(tmp_path)) == 3
+    assert f"not used, invalid: {path}: not whole JSON" in capsys.readouterr().err
+
+
 def test_show_prints_a_table(commands, capsys):
     assert commands("show", "table2") == 0
     out = capsys.readouterr().out
