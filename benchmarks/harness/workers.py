@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.2
 
+INTERRUPTED = 130
+"""Exit code of a worker that Ctrl-C has ended."""
+
 _events: Events | None = None
 """In a worker: the queue to the process that started it."""
+
+_is_running = False
+"""In a worker: whether it is running cells just now."""
 
 
 def run_many(cells: Sequence[Cell], settings: Settings, jobs: int, report: Report) -> None:
@@ -57,6 +63,9 @@ def run_many(cells: Sequence[Cell], settings: Settings, jobs: int, report: Repor
                 "run the same command again, perhaps with fewer --jobs"
             ) from error
         except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                if worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGINT)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -86,8 +95,24 @@ def _pass_on(events: Events, report: Report, wait_seconds: float = 0.0) -> None:
 
 
 def _run_group_in_worker(cells: Sequence[Cell], settings: Settings) -> None:
+    global _is_running
     assert _events is not None
-    run_group(cells, settings, _events.put)
+    _is_running = True
+    try:
+        run_group(cells, settings, _events.put)
+    except KeyboardInterrupt:
+        # The cell's record is written; a worker that went on would take the next group.
+        os._exit(INTERRUPTED)
+    finally:
+        _is_running = False
+
+
+def _on_interrupt(signum: int, frame: object) -> None:
+    # A terminal sends Ctrl-C to all processes and our parent passes it on: once is enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not _is_running:
+        os._exit(INTERRUPTED)
+    raise KeyboardInterrupt
 
 
 def _start_worker(events: Events) -> None:
@@ -102,4 +127,4 @@ def _start_worker(events: Events) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _on_interrupt)

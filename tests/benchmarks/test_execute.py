@@ -161,8 +161,9 @@ def test_invalid_record_runs_again(settings):
 
 
 @pytest.mark.slow
-def test_kill_9_loses_no_finished_cell(settings, paths):
-    """Kill a run with two workers; its workers die with it, and the next run does the rest only."""
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_run_loses_no_finished_cell(settings, paths, number):
+    """Stop a run with two workers; its workers end with it, and the next run does the rest only."""
     paths = [path for path in paths if not path.startswith("--jobs")]
     command = [
         sys.executable,
@@ -181,13 +182,16 @@ def test_kill_9_loses_no_finished_cell(settings, paths):
         assert time.monotonic() < deadline, "no records after 90 s"
         assert process.poll() is None, "the run ended too early"
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, number)
+    assert process.wait(timeout=30) == (1 if number == signal.SIGINT else -signal.SIGKILL)
     time.sleep(1.0)
     before = {path: path.stat().st_mtime_ns for path, _ in settings.store.files()}
     time.sleep(1.5)
     assert before == {path: path.stat().st_mtime_ns for path, _ in settings.store.files()}
-    finished = {path for path, cell in settings.store.files() if settings.store.load(cell)}
+    states = {path: settings.store.load(cell)["status"] for path, cell in settings.store.files()}
+    finished = {path for path, status in states.items() if status == "ok"}
+    assert set(states.values()) <= {"ok", "cancelled"}
+    assert ("cancelled" in states.values()) is (number == signal.SIGINT)
     statuses = run(settings, "vtab1k/*/eurosat/lora-r[24]*")
     assert len(statuses) == 12 - len(finished)
     assert set(statuses.values()) == {"ok"}
