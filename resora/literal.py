@@ -11,7 +11,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["cosine", "euclidean", "features", "features_from_maps", "linear", "nonlinear"]
+__all__ = [
+    "cosine",
+    "euclidean",
+    "features",
+    "features_from_maps",
+    "linear",
+    "linear_joint",
+    "nonlinear",
+]
 
 
 def features(z: Tensor, b: Tensor) -> Tensor:
@@ -39,17 +47,25 @@ def euclidean(dh: Tensor, beta: float) -> Tensor:
     return _sum(pairs, dh)
 
 
-def cosine(dh: Tensor) -> Tensor:
-    """R_c, Eq. 6."""
-    pairs = [((p * q).sum(0) / (p.norm(dim=0) * q.norm(dim=0))).mean() for p, q in _pairs(dh)]
+def cosine(dh: Tensor, power: int = 1) -> Tensor:
+    """R_c, Eq. 6, which has the first power of each cosine."""
+    pairs = [
+        ((p * q).sum(0) / (p.norm(dim=0) * q.norm(dim=0))).pow(power).mean() for p, q in _pairs(dh)
+    ]
     return _sum(pairs, dh)
 
 
 def linear(dh: Tensor) -> Tensor:
-    """R_l, Eq. 7, with products dH_i dH_j^T of size d x d."""
+    """R_l, Eq. 7, with products dH_i dH_j^T of size d x d; dH.mT gives the transposed reading."""
     pairs = [
         (p @ q.T).norm().square() / ((p @ p.T).norm() * (q @ q.T).norm()) for p, q in _pairs(dh)
     ]
+    return _sum(pairs, dh)
+
+
+def linear_joint(dh: Tensor) -> Tensor:
+    """R_l with inner products of whole matrices in place of matrix products."""
+    pairs = [(p * q).sum().square() / (p.square().sum() * q.square().sum()) for p, q in _pairs(dh)]
     return _sum(pairs, dh)
 
 

@@ -15,29 +15,52 @@ autocast off (half-precision Grams overflow without an error).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+Orientation = Literal["sample", "feature", "joint"]
+ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
+Variant = Literal["signed", "absolute", "squared"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
 __all__ = ["PENALTIES", "cosine", "euclidean", "linear", "nonlinear", "squared_cosines"]
 
 
-def linear(z: Tensor, b: Tensor) -> Tensor:
+def linear(
+    z: Tensor, b: Tensor, *, orientation: Orientation = "sample", center: bool = False
+) -> Tensor:
     """Linear set-to-set similarity R_l (Eq. 7): the sum over pairs of cos^2(z_i, z_j).
 
     As printed, the product dH_i dH_j^T leaves ``b`` out of the value, so this penalty trains the
-    down-projection (and what lies before it), never its own layer's up-projection.
+    down-projection (and what lies before it), never its own layer's up-projection. The transposed
+    product leaves ``z`` out instead.
 
     Args:
         z: Activations, (N, r) or (L, N, r).
-        b: Directions, (r, d) or (L, r, d); not used, present so that all penalties are called alike.
+        b: Directions, (r, d) or (L, r, d).
+        orientation: ``sample``, as printed: cos^2(z_i, z_j). ``feature``, with dH_i^T dH_j:
+            cos^2(b_i, b_j). ``joint``, the matrices as vectors: the product of the two.
+        center: Take the mean over samples off the activations first, as centred kernel alignment
+            does; the paper does not.
     """
-    del b
+    if orientation not in ORIENTATIONS:
+        raise ValueError(f"unknown orientation {orientation!r} (known: {', '.join(ORIENTATIONS)})")
     with _float32(z):
-        return _sum_over_pairs(squared_cosines(_raise(z)))
+        z, b = _raise(z), _raise(b)
+        if center:
+            z = z - z.mean(-2, keepdim=True)
+        if orientation == "sample":
+            return _sum_over_pairs(squared_cosines(z))
+        unit = _unit_rows(b)
+        directions = (unit @ unit.mT).square()
+        if orientation == "feature":
+            return _sum_over_pairs(directions)
+        return _sum_over_pairs(squared_cosines(z) * directions)
 
 
-def cosine(z: Tensor, b: Tensor) -> Tensor:
+def cosine(z: Tensor, b: Tensor, *, variant: Variant = "signed") -> Tensor:
     """Pairwise cosine R_c (Eq. 6): sum over pairs of mean_n cos(dh_i^n, dh_j^n).
 
     The activations enter by their signs alone, so only the directions are trained. As printed the
@@ -47,12 +70,23 @@ def cosine(z: Tensor, b: Tensor) -> Tensor:
     Args:
         z: Activations, (N, r) or (L, N, r).
         b: Directions, (r, d) or (L, r, d).
+        variant: ``signed``, as printed; ``absolute`` or ``squared``, which are lowest for
+            orthogonal directions.
     """
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r} (known: {', '.join(VARIANTS)})")
     with _float32(z):
         signs = torch.sign(_raise(z).detach())
-        agreement = signs.mT @ signs / z.shape[-2]
         unit = _unit_rows(_raise(b))
-        return _sum_over_pairs(agreement * (unit @ unit.mT))
+        cosines = unit @ unit.mT
+        if variant == "signed":
+            return _sum_over_pairs(signs.mT @ signs / z.shape[-2] * cosines)
+        # The signs drop out, but for activations of zero.
+        alive = signs.abs()
+        share = alive.mT @ alive / z.shape[-2]
+        return _sum_over_pairs(
+            share * (cosines.abs() if variant == "absolute" else cosines.square())
+        )
 
 
 def euclidean(z: Tensor, b: Tensor, *, beta: float | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class ReSoRA:
         *,
         weight: float,
         sample: Sample | None = None,
-        **options: float,
+        **options: Any,
     ) -> None:
         """Find the low-rank layers of ``model`` and start recording their forward passes.
 
@@ -54,7 +54,7 @@ class ReSoRA:
             penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``.
             weight: The factor of the penalty in the loss.
             sample: What counts as a sample; None takes the penalty's default.
-            **options: Options of the penalty function, such as ``beta`` or ``fraction``.
+            **options: Options of the penalty function, such as ``beta`` or ``orientation``.
 
         Raises:
             ValueError: The model has no low-rank layer, or there is no such penalty.

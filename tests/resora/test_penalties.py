@@ -32,8 +32,15 @@ def gradients(value: Tensor, *inputs: Tensor) -> list[Tensor]:
         (linear, literal.linear),
         (cosine, literal.cosine),
         (lambda z, b: euclidean(z, b, beta=0.05), lambda h: literal.euclidean(h, 0.05)),
+        (
+            lambda z, b: linear(z, b, center=True),
+            lambda h: literal.linear(h - h.mean(-1, keepdim=True)),
+        ),
+        (lambda z, b: linear(z, b, orientation="feature"), lambda h: literal.linear(h.mT)),
+        (lambda z, b: linear(z, b, orientation="joint"), literal.linear_joint),
+        (lambda z, b: cosine(z, b, variant="squared"), lambda h: literal.cosine(h, power=2)),
     ],
-    ids=["linear", "cosine", "euclidean"],
+    ids=["linear", "cosine", "euclidean", "centred", "feature", "joint", "squared cosine"],
 )
 def test_closed_form_equals_equation(closed, printed, seed):
     z, b = draw(seed)
@@ -116,6 +123,22 @@ def test_scale_invariance_in_float32(name, scale):
 def test_squared_cosines_of_duplicates_is_one():
     z = torch.randn(10, 1, dtype=torch.float64).expand(10, 3)
     torch.testing.assert_close(squared_cosines(z), torch.ones(3, 3, dtype=torch.float64))
+
+
+def test_unknown_options_name_the_known():
+    z, b = draw(0)
+    with pytest.raises(ValueError, match=r"unknown orientation 'samples' \(known: sample, feature"):
+        linear(z, b, orientation="samples")
+    with pytest.raises(ValueError, match=r"unknown variant 'abs' \(known: signed, absolute"):
+        cosine(z, b, variant="abs")
+
+
+def test_signed_cosine_rewards_opposite_directions_and_the_squared_does_not():
+    z = torch.ones(6, 2)
+    opposite, orthogonal = torch.tensor([[[1.0, 0], [-1, 0]], [[1, 0], [0, 1]]])
+    assert cosine(z, opposite) < cosine(z, orthogonal) == 0
+    for variant in ("absolute", "squared"):
+        assert cosine(z, opposite, variant=variant) > cosine(z, orthogonal, variant=variant) == 0
 
 
 def test_half_precision_is_raised():
