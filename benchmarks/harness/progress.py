@@ -58,10 +58,11 @@ def estimate(cells: Sequence[Cell], store: Store, jobs: int) -> str:
             if cell and record and record["status"] == "ok":
                 seconds[cell.method].append(record["cost"]["total_seconds"])
     if not seconds:
-        return f"{len(cells)} cells; no record of this scale says how long one takes"
+        return f"cells to run: {len(cells)}; no record of this scale says how long one takes"
     typical = median(value for values in seconds.values() for value in values)
     total = sum(median(seconds.get(cell.method, [typical])) for cell in cells) / jobs
-    return f"{len(cells)} cells, about {total / 60:.1f} minutes in {jobs} processes, by earlier records"
+    wait = f"{max(1, total):.0f} s" if total < 120 else f"{total / 60:.0f} minutes"
+    return f"cells to run: {len(cells)}, about {wait} in {jobs} processes, by earlier records"
 
 
 def default_jobs(device: str) -> int:
