@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError
+from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError, output_closed
 from benchmarks.harness.store import State
 from reports import terminal
 from reports.blocks import page
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
+    except BrokenPipeError:
+        return output_closed()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +14,15 @@ from tabulate import tabulate
 
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.errors import DONE, INCOMPLETE, SOME_FAILED, USAGE, UsageError, unknown
+from benchmarks.harness.errors import (
+    DONE,
+    INCOMPLETE,
+    SOME_FAILED,
+    USAGE,
+    UsageError,
+    output_closed,
+    unknown,
+)
 from benchmarks.harness.execute import Settings, pending, require
 from benchmarks.harness.progress import Progress, default_jobs, estimate
 from benchmarks.harness.record import InvalidRecord, check, primary_value
@@ -39,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:
-        # The reader, `head` perhaps, has seen enough; keep Python from complaining at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return output_closed()
     except KeyboardInterrupt:
         print("\nstopped; finished cells are kept, run the same command to go on", file=sys.stderr)
         return SOME_FAILED

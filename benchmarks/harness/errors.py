@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Iterable
 
 DONE, SOME_FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 """Exit codes: done; some cells failed; wrong usage; the declared grid has holes."""
+
+
+def output_closed() -> int:
+    """Return the exit code when the reader of our output, ``head`` perhaps, has seen enough."""
+    # Python would complain at its exit, when it writes out what is left.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DONE
 
 
 class UsageError(Exception):
