@@ -4,7 +4,8 @@ The method of *Regularizing Subspace Redundancy of Low-Rank Adaptation* (arXiv 2
 library on torch alone. It knows no benchmark and reads no file.
 """
 
+from resora.merging import merge
 from resora.regularizer import ReSoRA
 
 __version__ = "0.1.0"
-__all__ = ["ReSoRA", "__version__"]
+__all__ = ["ReSoRA", "__version__", "merge"]

@@ -22,8 +22,9 @@ from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
 from benchmarks.training.classification import ImageClassification
 from benchmarks.training.trainer import Plan, Progress, Stage
+from resora import ReSoRA
+from resora.discovery import NoLowRankLayer
 from resora.petl import make_method
-from resora.regularizer import ReSoRA, low_rank_layers, recording, redundancy
 
 DEFINITION = "mean cos^2 between subspace activations over pairs, uncentred, tokens as samples"
 
@@ -134,12 +135,13 @@ def _regularizer(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
 
 def _redundancy(model: nn.Module, problem: ImageClassification) -> dict[str, Any] | None:
     try:
-        layers = low_rank_layers(model)
-    except ValueError:
+        regularizer = ReSoRA(model, weight=0.0)
+    except NoLowRankLayer:
         return None
-    with recording(layers):
+    with regularizer.recording():
         problem.probe(model)
-        matrices = redundancy(layers)
+    matrices = regularizer.redundancy()
+    regularizer.close()
     by_matrix = {name: _mean_over_pairs(values) for name, values in matrices.items()}
     return {"mean": sum(by_matrix.values()) / len(by_matrix), "by_matrix": by_matrix}
 

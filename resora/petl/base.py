@@ -3,35 +3,77 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
-class Subspaces(NamedTuple):
-    """Activations and directions of the adapted matrices of one layer, of one forward pass.
+class Factors(NamedTuple):
+    """The low-rank factors of the adapted matrices of one layer.
 
     Attributes:
-        z: (L, B, T, r): L matrices of one shape in this layer (q, k, v), B images, T tokens, rank r.
-        b: (L, r, d): the rows are the directions b_i, the adapter's scale included.
+        b: (M, r, d_out): for each of M adapted matrices, the rows are the directions b_i.
+        a: (M, r, d_in): the rows of the down-projection; None where the activations are not a linear
+            map of the layer's input.
+        scale: The factor of the update (alpha / r); the features are scale * z_i b_i.
+        names: The M adapted matrices, such as ``("q", "k", "v")``; empty if there is one.
     """
 
-    z: Tensor
     b: Tensor
+    a: Tensor | None = None
+    scale: float = 1.0
+    names: tuple[str, ...] = ()
 
 
 @runtime_checkable
 class LowRankLayer(Protocol):
-    """A layer whose update is a sum of rank-1 terms; what ``ReSoRA`` looks for in a model."""
+    """A layer whose update is a sum of rank-1 terms z_i b_i; what ``ReSoRA`` looks for in a model.
 
-    def tap(self, recording: bool) -> None:
-        """Start or stop keeping the activations of each forward pass; stopping drops them."""
+    The activations z are whatever the last projection of the update is applied to.
+    """
 
-    def subspaces(self) -> Subspaces | None:
-        """Return what the last forward pass left, or None when there was none since ``tap``."""
+    def tap(self, record: Callable[[Tensor], None]) -> RemovableHandle:
+        """From now on, call ``record`` with the activations of each forward pass.
 
-    def matrix_names(self) -> tuple[str, ...]:
-        """Name the L adapted matrices of this layer, in the order of ``Subspaces.z``."""
+        The activations have the shape (M, ..., r), with the dimensions of the layer's input in the
+        middle, batch first. They must be the tensor that the forward pass uses, not a copy.
+
+        Returns:
+            A handle whose ``remove`` ends it.
+        """
+
+    def factors(self) -> Factors | None:
+        """Return the factors, or None while the layer adds nothing (merged or switched off)."""
+
+
+class Taps:
+    """The callables that a layer hands its activations to, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._records: OrderedDict[int, Callable[[Tensor], None]] = OrderedDict()
+
+    def add(self, record: Callable[[Tensor], None]) -> RemovableHandle:
+        """Add one; the handle's ``remove`` takes it away."""
+        handle = RemovableHandle(self._records)
+        self._records[handle.id] = record
+        return handle
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Taps:
+        return Taps()  # a copy of a model is not the model that is being listened to
+
+    def __getstate__(self) -> None:
+        return None
+
+    def __setstate__(self, state: None) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def __call__(self, z: Tensor) -> None:
+        """Hand ``z`` to all of them."""
+        for record in self._records.values():
+            record(z)
 
 
 class Method(ABC):

@@ -8,13 +8,15 @@ its own A (r x d) and B (d x r). One pair on the fused layer would be another me
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
-from resora.petl.base import Method, Subspaces, freeze
+from resora.petl.base import Factors, Method, Taps, freeze
 
 
 class LoRAQKV(nn.Module):
@@ -38,31 +40,29 @@ class LoRAQKV(nn.Module):
         self.lora_b = nn.Parameter(qkv.weight.new_zeros(3, rank, qkv.out_features // 3))
         for a in self.lora_a:
             nn.init.kaiming_uniform_(a, a=math.sqrt(5))
-        self._recording = False
-        self._z: Tensor | None = None
+        self._taps = Taps()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, d_in) to (B, T, 3 d_out)."""
         z = functional.linear(x, self.lora_a.flatten(0, 1)).unflatten(-1, (3, self.rank))
-        if self._recording:
-            self._z = z
+        self._taps(z.movedim(-2, 0))
         update = torch.einsum("btmr,mrd->btmd", z, self.lora_b).flatten(-2)
         return torch.add(self.qkv(x), update, alpha=self.scale)
 
-    def tap(self, recording: bool) -> None:
-        """Start or stop keeping the activations of each forward pass."""
-        self._recording = recording
-        self._z = None
+    def tap(self, record: Callable[[Tensor], None]) -> RemovableHandle:
+        """Hand z, (3, B, T, r), of each forward pass to ``record``."""
+        return self._taps.add(record)
 
-    def subspaces(self) -> Subspaces | None:
-        """Return z (3, B, T, r) and b (3, r, d_out) of the last forward pass."""
-        if self._z is None:
-            return None
-        return Subspaces(self._z.permute(2, 0, 1, 3), self.scale * self.lora_b)
+    def factors(self) -> Factors:
+        """Return b (3, r, d_out) and a (3, r, d_in)."""
+        return Factors(self.lora_b, self.lora_a, self.scale, ("q", "k", "v"))
 
-    def matrix_names(self) -> tuple[str, ...]:
-        """Name the three adapted matrices."""
-        return ("q", "k", "v")
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """Return the projection with the update folded into its weight."""
+        update = torch.einsum("mrd,mri->mdi", self.lora_b, self.lora_a).flatten(0, 1)
+        self.qkv.weight += self.scale * update
+        return self.qkv
 
 
 class LoRA(Method):

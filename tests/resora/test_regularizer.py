@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from resora import ReSoRA
+from resora.discovery import low_rank_layers
 from resora.penalties import linear
 from resora.petl import make_method
 from resora.petl.lora import LoRAQKV
-from resora.regularizer import low_rank_layers, recording, redundancy
 
 
 class Attention(nn.Module):
@@ -50,6 +50,18 @@ def randomise_up_projections(model):
         nn.init.normal_(layer.lora_b, std=0.1)
 
 
+def activations(model):
+    """Runs the model; z (B, T, r) and b (r, d) of each adapted matrix."""
+    layers = low_rank_layers(model).values()
+    found = []
+    handles = [layer.tap(found.append) for layer in layers]
+    model(inputs())
+    for handle in handles:
+        handle.remove()
+    pairs = [zip(z, layer.factors().b, strict=True) for z, layer in zip(found, layers, strict=True)]
+    return [pair for layer in pairs for pair in layer]
+
+
 def test_lora_changes_nothing_at_its_start_and_is_the_low_rank_update_after():
     torch.manual_seed(0)
     plain = nn.Linear(6, 18)
@@ -73,22 +85,13 @@ def test_only_adapters_and_head_are_trained(model):
 def test_value_is_the_mean_over_matrices(model):
     regularizer = ReSoRA(model, penalty="linear", weight=0.3)
     randomise_up_projections(model)
-    model(inputs())
-    expected = []
-    for layer in low_rank_layers(model).values():
-        z, b = layer.subspaces()
-        expected += [linear(z[i].flatten(0, 1), b[i]) for i in range(3)]
+    expected = [linear(z.flatten(0, 1), b) for z, b in activations(model)]
     torch.testing.assert_close(regularizer(), 0.3 * torch.stack(expected).mean())
 
 
 def test_image_samples_are_means_over_tokens(model):
     regularizer = ReSoRA(model, penalty="linear", weight=1.0, sample="image")
-    model(inputs())
-    pooled = [
-        linear(z.mean(1), b)
-        for layer in low_rank_layers(model).values()
-        for z, b in zip(*layer.subspaces(), strict=True)
-    ]
+    pooled = [linear(z.mean(1), b) for z, b in activations(model)]
     torch.testing.assert_close(regularizer(), torch.stack(pooled).mean())
 
 
@@ -109,30 +112,28 @@ def test_descent_lowers_each_penalty(model, penalty):
 
 
 def test_linear_penalty_lowers_redundancy(model):
-    layers = low_rank_layers(model)
+    regularizer = ReSoRA(model, penalty="linear", weight=1.0)
 
     def mean():
-        with recording(layers), torch.no_grad():
+        with regularizer.recording(), torch.no_grad():
             model(inputs())
-            return torch.stack(list(redundancy(layers).values())).mean()
+        return torch.stack(list(regularizer.redundancy().values())).mean()
 
     before = mean()
-    regularizer = ReSoRA(model, penalty="linear", weight=1.0)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(15):
         model(inputs())
         optimizer.zero_grad()
         regularizer().backward()
         optimizer.step()
-    regularizer.close()
     assert mean() < before
 
 
 def test_redundancy_names_matrices(model):
-    layers = low_rank_layers(model)
-    with recording(layers):
+    regularizer = ReSoRA(model, weight=1.0)
+    with regularizer.recording():
         model(inputs())
-        matrices = redundancy(layers)
+        matrices = regularizer.redundancy()
     assert list(matrices) == [f"blocks.{i}.qkv.{part}" for i in range(2) for part in "qkv"]
     assert all(m.shape == (3, 3) and not m.requires_grad for m in matrices.values())
 
@@ -141,7 +142,7 @@ def test_closing_stops_recording(model):
     regularizer = ReSoRA(model, weight=1.0)
     regularizer.close()
     model(inputs())
-    with pytest.raises(RuntimeError, match="was not called since recording began"):
+    with pytest.raises(RuntimeError, match="the regulariser is closed"):
         regularizer()
 
 
