@@ -69,15 +69,25 @@ def linear_joint(dh: Tensor) -> Tensor:
     return _sum(pairs, dh)
 
 
-def nonlinear(dh: Tensor, fraction: float) -> Tensor:
-    """R_n, Eq. 8, with explicit N x N kernels and centring matrix; sigma is not held constant."""
+def nonlinear(dh: Tensor, fraction: float, width: str = "median") -> Tensor:
+    """R_n, Eq. 8, with explicit N x N kernels and centring matrix.
+
+    Args:
+        dh: Features, (r, d, N).
+        fraction: sigma over the median distance between samples.
+        width: ``median``: sigma_i of each subspace, differentiated; ``detached``: held constant;
+            ``global``: one sigma, from the distances of all subspaces.
+    """
     n = dh.shape[-1]
     centring = torch.eye(n, dtype=dh.dtype, device=dh.device) - 1 / n
     row, column = torch.triu_indices(n, n, offset=1, device=dh.device)
+    distances = [(h[:, :, None] - h[:, None, :]).norm(dim=0) for h in dh]
     centred = []
-    for h in dh:
-        distance = (h[:, :, None] - h[:, None, :]).norm(dim=0)
-        sigma = fraction * distance[row, column].median()
+    for distance in distances:
+        counted = distances if width == "global" else [distance]
+        sigma = fraction * torch.cat([each[row, column] for each in counted]).median()
+        if width == "detached":
+            sigma = sigma.detach()
         centred.append(torch.exp(-distance.square() / (2 * sigma**2)) @ centring)
     pairs = [
         (p @ q).trace() / ((p @ p).trace() * (q @ q).trace()).sqrt() for p, q in _pairs(centred)

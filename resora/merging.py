@@ -2,70 +2,177 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from typing import Any
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from resora.petl.base import LowRankLayer
+
+FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
+"""What layers raise that cannot be merged, such as peft's for quantised or grouped ones."""
+
+
+class _Place(NamedTuple):
+    """A module and where it hangs in a model; the root has no parent."""
+
+    name: str
+    module: nn.Module
+    parent: nn.Module | None
+    attribute: str
 
 
 def merge(model: nn.Module) -> nn.Module:
     """Fold every adapter into the layer that it adapts, and put that layer back in its place.
 
     The outputs stay the same up to rounding (in evaluation mode, where adapters have dropout), and
-    the module tree is that of the model before it was adapted.
+    the module tree is that of the model before it was adapted. Adapters of ``peft`` that are not active
+    are dropped.
 
     Args:
-        model: A model with LoRA layers of ``resora.petl`` or ``peft``; changed in place. Modules of your
+        model: A model with adapters of ``resora.petl`` or ``peft``; changed in place. Modules of your
             own take part if they have a method ``merged() -> nn.Module``.
 
     Returns:
-        The model to go on with: the same, but for a ``PeftModel`` or a model that is itself an adapter.
+        The model to go on with: the same, but for a ``PeftModel``, a compiled model (compile it again)
+        or a model that is itself an adapter.
 
     Raises:
-        ValueError: There is nothing to merge, or a low-rank layer cannot be merged; nothing is changed.
+        ValueError: There is nothing to merge, or an adapter cannot be merged without a change of the
+            outputs; nothing is changed.
     """
-    _check(model)
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    if _is_adapter(model):
-        return _merged(model)
-    for name, module in list(model.named_modules()):
-        if name and _is_adapter(module):
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, _merged(module))
-    return model
+    model = model._modules.get("_orig_mod") or model
+    places = [place for place in _places(model) if _is_adapter(place.module)]
+    if not places:
+        raise ValueError(f"{type(model).__name__} has no adapter to merge")
+    _check(model, places)
+    merged: dict[nn.Module, nn.Module] = {}
+    for _, module, parent, attribute in places:
+        if module not in merged:
+            merged[module] = _fold(module)
+        if parent is None:
+            return merged[module]
+        setattr(parent, attribute, merged[module])
+    return _unwrapped(model)
 
 
-def _check(model: nn.Module) -> None:
-    found = [(name, module) for name, module in model.named_modules() if _is_adapter(module)]
-    if not found:
-        raise ValueError(f"{type(model).__name__} has no low-rank layer to merge")
-    for name, module in found:
-        if isinstance(module, LowRankLayer) and not hasattr(module, "merged"):
-            raise ValueError(
-                f"{name!r} ({type(module).__name__}) has no method `merged() -> nn.Module`: it "
-                "cannot be folded into a weight"
-            )
+def _places(
+    module: nn.Module, name: str = "", parent: nn.Module | None = None, attribute: str = ""
+) -> Iterator[_Place]:
+    """Walk the tree as far down as its adapters; a module that is used twice appears twice."""
+    yield _Place(name, module, parent, attribute)
+    if not _is_adapter(module):
+        for key, child in module._modules.items():
+            if child is not None:
+                yield from _places(child, f"{name}.{key}" if name else key, module, key)
+
+
+def _peft(module: str) -> ModuleType | None:
+    return sys.modules.get(f"peft.{module}")
 
 
 def _is_adapter(module: nn.Module) -> bool:
-    peft = sys.modules.get("peft.tuners.lora.layer")
-    return isinstance(module, LowRankLayer) or (
-        peft is not None and isinstance(module, peft.LoraLayer)
+    if isinstance(module, LowRankLayer):
+        return True
+    tuners, other = _peft("tuners.tuners_utils"), _peft("utils.other")
+    return (tuners is not None and isinstance(module, tuners.BaseTunerLayer)) or (
+        # A module that peft trains as a whole beside the adapters, such as a classifier.
+        other is not None and isinstance(module, other.AuxiliaryTrainingWrapper)
     )
 
 
-def _merged(module: Any) -> nn.Module:
+def _check(model: nn.Module, adapters: list[_Place]) -> None:
+    """Raise unless all can be folded; tries it on a copy of each, one at a time."""
+    users: defaultdict[int, dict[nn.Module, str]] = defaultdict(dict)
+    for name, module, *_ in _places(model):
+        for parameter in module.parameters(recurse=_is_adapter(module)):
+            users[id(parameter)][module] = name
+    for name, module, *_ in adapters:
+        try:
+            reason = _reason_against(module) or _sharing(module, users)
+        except FAILURES as error:
+            raise ValueError(f"{name!r} cannot be merged: {error}") from error
+        if reason is not None:
+            raise ValueError(f"{name!r} ({type(module).__name__}) cannot be merged: {reason}")
+
+
+def _reason_against(module: Any) -> str | None:
     if isinstance(module, LowRankLayer):
-        merged: nn.Module = module.merged()  # type: ignore[attr-defined]
-        return merged
-    if hasattr(module, "unload_and_optionally_merge_module"):
-        unloaded: nn.Module = module.unload_and_optionally_merge_module(
-            merge=True, safe_merge=False, adapter_names=None
+        return None if hasattr(module, "merged") else "it has no method `merged() -> nn.Module`"
+    if module.disable_adapters:
+        return (
+            "its adapters are switched off, and merging would switch them on; enable them first, or drop "
+            "them by peft's unload()"
         )
-        return unloaded
-    module.merge()
-    base: nn.Module = module.get_base_layer()
-    return base
+    done = getattr(module, "merged_adapters", [])
+    if done and set(module.active_adapters) - set(done):
+        return f"only its adapters {done} are merged into the weight so far; unmerge them first"
+    return None
+
+
+def _sharing(module: nn.Module, users: dict[int, dict[nn.Module, str]]) -> str | None:
+    """Say who else uses a parameter that folding alters, such as tied embeddings."""
+    copies: dict[int, Any] = {}
+    kept = {id(weight) for weight in _fold(copy.deepcopy(module, copies)).parameters()}
+    for weight in module.parameters():
+        twin = copies[id(weight)]
+        if id(twin) in kept and not torch.equal(weight, twin):
+            for other, name in users[id(weight)].items():
+                if other is not module:
+                    return f"it shares its weight with {name!r}"
+    return None
+
+
+def _fold(module: Any) -> nn.Module:
+    """Return what is left of an adapter once its update is in the weights."""
+    folded: nn.Module
+    if isinstance(module, LowRankLayer):
+        folded = module.merged()  # type: ignore[attr-defined]
+        return folded
+    inner = getattr(module, "base_layer", None)
+    if inner is not None and _is_adapter(inner):
+        module.base_layer = _fold(inner)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All adapters are already merged")
+        if hasattr(module, "unload_and_optionally_merge_module"):
+            folded = module.unload_and_optionally_merge_module(
+                merge=True, safe_merge=False, adapter_names=None
+            )
+        else:
+            module.merge()
+            folded = module.get_base_layer()
+    return folded
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model without what peft put around it, or around parts of it."""
+    if _peft("peft_model") is None:
+        return model
+    model = _inner(model)
+    for _, module, parent, attribute in list(_places(model)):
+        if parent is not None and (inner := _inner(module)) is not module:
+            setattr(parent, attribute, inner)
+    for module in model.modules():
+        if isinstance(vars(module).get("peft_config"), dict):
+            del module.peft_config
+        if vars(module).get("_hf_peft_config_loaded"):
+            module._hf_peft_config_loaded = False  # type: ignore[assignment]
+    return model
+
+
+def _inner(module: Any) -> nn.Module:
+    models = (sys.modules["peft"].PeftModel, sys.modules["peft"].PeftMixedModel)
+    tuner = sys.modules["peft.tuners.tuners_utils"].BaseTuner
+    # Prompt tuning has a PeftModel as well, whose base model is the model itself: it stays.
+    while isinstance(module, tuner) or (
+        isinstance(module, models) and isinstance(module.base_model, tuner)
+    ):
+        module = module.model if isinstance(module, tuner) else module.base_model
+    kept: nn.Module = module
+    return kept

@@ -20,84 +20,112 @@ from resora.petl.base import Factors
 
 @dataclass(frozen=True)
 class Untappable:
-    """A LoRA layer of ``peft`` whose activations cannot be observed."""
+    """A LoRA layer of ``peft`` whose activations cannot be observed, and why."""
 
     kind: str
     reason: str
-
-    def explain(self, name: str) -> str:
-        """Return a message for the layer called ``name``."""
-        return (
-            f"the peft layer {name!r} ({self.kind}) cannot be regularised: {self.reason}. Choose other "
-            f"target_modules, or leave it alone: ReSoRA(..., exclude=[{name!r}])"
-        )
 
 
 class PeftLoRA:
     """One adapter of one LoRA layer of ``peft`` (Linear or convolution; rsLoRA and DoRA included).
 
     The subspaces are those of the product scaling x B A. DoRA's magnitude multiplies them afterwards,
-    together with the frozen weight, and is not part of them.
+    together with the frozen weight, and is not part of them; nor is a bias of ``lora_B``.
     """
 
-    def __init__(self, layer: Any, adapter: str) -> None:
+    def __init__(self, layer: Any, adapter: str, known: frozenset[str]) -> None:
+        """Keep the layer, the name of its adapter, and all names of adapters in the model."""
         self._layer = layer
         self._adapter = adapter
-        self._known = frozenset(layer.lora_A)
+        self._known = known
+        self._up = layer.lora_B[adapter]
 
     def tap(self, record: Callable[[Tensor], None]) -> RemovableHandle:
         """Hand z, (1, B, ..., r), of each forward pass to ``record``."""
-        up = self._layer.lora_B[self._adapter]
+        up: nn.Module = self._up
         if isinstance(up, _ConvNd):
             return up.register_forward_pre_hook(_ConvHook(record))
-        hook = _Hook(record)
-        handle = up.register_forward_pre_hook(hook)
         if self._adapter not in self._layer.lora_magnitude_vector:
-            return handle
-        hook.identity_width = self._layer.lora_A[self._adapter].in_features
-        return _Both(handle, self._layer.register_forward_pre_hook(hook.begin))
+            return up.register_forward_pre_hook(_Hook(record))
+        hook = _LastCall(record)
+        return _Both(
+            up.register_forward_pre_hook(hook.keep), self._layer.register_forward_hook(hook.hand_on)
+        )
 
     def factors(self) -> Factors | None:
         """Return b (1, r, d_out) and a (1, r, d_in); None while merged, inactive or switched off."""
         layer, adapter = self._layer, self._adapter
-        if new := frozenset(layer.lora_A) - self._known:
+        active = layer.active_adapters
+        if unknown := [name for name in active if name not in self._known]:
             raise RuntimeError(
-                f"adapter {min(new)!r} was added after ReSoRA was made; close() it and make it anew"
+                f"adapter {unknown[0]!r} was added after ReSoRA was made; close() it and make it anew"
             )
-        if layer.disable_adapters or layer.merged or adapter not in layer.active_adapters:
+        if layer.disable_adapters or layer.merged or adapter not in active:
             return None
         if adapter not in layer.lora_A:
             return None
-        up, down = layer.lora_B[adapter].weight, layer.lora_A[adapter].weight
+        if layer.lora_B[adapter] is not self._up:
+            raise RuntimeError(
+                f"adapter {adapter!r} was replaced after ReSoRA was made; close() it and make it anew"
+            )
+        up, down = self._up.weight, layer.lora_A[adapter].weight
         return Factors(up.flatten(1).T[None], down.flatten(1)[None], layer.scaling[adapter])
 
 
-def adapters(module: nn.Module) -> list[tuple[str, PeftLoRA | Untappable]]:
-    """Return the adapters of ``module`` by name; none if it is no LoRA layer of ``peft``."""
+def is_lora(module: nn.Module) -> bool:
+    """Whether ``module`` is a LoRA layer of ``peft``."""
     # A model can only hold such layers if somebody has imported them.
     peft = sys.modules.get("peft.tuners.lora.layer")
-    if peft is None or not isinstance(module, peft.LoraLayer):
+    return peft is not None and isinstance(module, peft.LoraLayer)
+
+
+def merges_itself(module: nn.Module) -> bool:
+    """Whether ``module`` adds its update, and that of layers inside it, to the weights in each pass."""
+    return is_lora(module) and type(module).__name__ == "MultiheadAttention"
+
+
+def adapter_names(model: nn.Module) -> frozenset[str]:
+    """Return the names of all adapters in ``model``, active or not, of whatever kind."""
+    found: set[str] = set()
+    for module in model.modules():
+        if is_lora(module):
+            layer: Any = module
+            found.update(layer.lora_A, layer.lora_embedding_A, layer.active_adapters)
+        if isinstance(config := vars(module).get("peft_config"), dict):
+            found.update(config)
+    return frozenset(found)
+
+
+def adapters(module: nn.Module, known: frozenset[str]) -> list[tuple[str, PeftLoRA | Untappable]]:
+    """Return the adapters of ``module`` by name; none if it is no LoRA layer of ``peft``.
+
+    Args:
+        module: Any module.
+        known: The names of all adapters in the model.
+    """
+    if not is_lora(module):
         return []
-    names = dict.fromkeys([*module.lora_A, *module.lora_embedding_A])
-    return [(name, _adapter(module, name)) for name in names]
+    layer: Any = module
+    names = dict.fromkeys([*layer.lora_A, *layer.lora_embedding_A])
+    return [(name, _adapter(layer, name, known)) for name in names]
 
 
-def _adapter(layer: Any, name: str) -> PeftLoRA | Untappable:
+def _adapter(layer: Any, name: str, known: frozenset[str]) -> PeftLoRA | Untappable:
     kind = type(layer).__name__
     if name in layer.lora_embedding_A:
         return Untappable(kind, "an embedding looks rows up, it computes no activations of A")
-    if kind in ("MultiheadAttention", "ParamWrapper"):
-        return Untappable(kind, "it merges the update into the weights and never calls lora_A")
+    if merges_itself(layer) or kind == "ParamWrapper":
+        return Untappable(kind, "it adds the update to the weights and never calls lora_A")
+    variant = type(layer.lora_variant.get(name)).__name__
+    if variant != "NoneType" and not variant.startswith("Dora"):
+        return Untappable(kind, f"its update is no plain B A x ({variant})")
     up = layer.lora_B[name] if isinstance(layer.lora_B, nn.ModuleDict) else None
     if isinstance(up, _ConvNd):
         if up.groups != 1 or any(size != 1 for size in up.kernel_size):
             return Untappable(kind, "its up-projection is a grouped convolution")
     elif not isinstance(up, nn.Linear):
         return Untappable(kind, "its up-projection is no Linear and no convolution")
-    variant = type(layer.lora_variant.get(name)).__name__
-    if variant != "NoneType" and not variant.startswith("Dora"):
-        return Untappable(kind, f"its update is no plain B A x ({variant})")
-    return PeftLoRA(layer, name)
+    return PeftLoRA(layer, name, known)
 
 
 class _Hook:
@@ -105,25 +133,33 @@ class _Hook:
 
     def __init__(self, record: Callable[[Tensor], None]) -> None:
         self.record = record
-        # DoRA sends an identity matrix through both projections first, to get at the product's norm.
-        self.identity_width: int | None = None
-        self.awaits_identity = False
-
-    def begin(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Note that a forward pass of the whole layer begins."""
-        self.awaits_identity = True
 
     def __call__(self, up: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        z = inputs[0]
-        if self.awaits_identity and z.ndim == 2 and z.shape[0] == self.identity_width:
-            self.awaits_identity = False
-            return
-        self.record(z[None])
+        self.record(inputs[0][None])
 
 
 class _ConvHook(_Hook):
     def __call__(self, up: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.record(inputs[0].movedim(1, -1)[None])
+
+
+class _LastCall:
+    """Hands on what an up-projection was last called with when the forward pass of its layer ends.
+
+    DoRA first sends an identity matrix through both projections, to get at the norm of the product.
+    """
+
+    def __init__(self, record: Callable[[Tensor], None]) -> None:
+        self.record = record
+        self.z: Tensor | None = None
+
+    def keep(self, up: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.z = inputs[0]
+
+    def hand_on(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        z, self.z = self.z, None
+        if z is not None:
+            self.record(z[None])
 
 
 class _Both(RemovableHandle):

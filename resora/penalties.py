@@ -8,8 +8,15 @@ is ever built.
 
 Shapes: activations ``z`` (N, r) and directions ``b`` (r, d), rows being the ``b_i``; or a batch of L
 modules of one shape, (L, N, r) and (L, r, d). The value is the equation's for each module, summed
-over the pairs i < j: a scalar, or (L,) for a batch. Values are computed in float32 at least, with
-autocast off (half-precision Grams overflow without an error).
+over the pairs i < j: a scalar, or (L,) for a batch. With ``z`` the transposed down-projection,
+(d_in, r), it is the penalty on the matrices W_i = b_i a_i^T themselves (the paper's Table 4).
+
+All take ``mask``, (N,) or (L, N), True where a sample counts (what is masked does not matter, not even if
+it is no number), and ``group``, processes that each hold a part of the samples: the value is that of all
+of them, and the gradients are such that their average over the processes is that of the whole.
+
+Values are computed in float32 at least, with autocast off (half-precision Grams overflow without an
+error). Gradients are first-order only.
 """
 
 from __future__ import annotations
@@ -19,17 +26,33 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from resora import alignment, fourier
+from resora.cosines import cosines
+from resora.median import all_pairs_median, median_distance, pooled_median
+from resora.processes import gather, total, total_
+from resora.proximity import proximity
 
 Orientation = Literal["sample", "feature", "joint"]
-ORIENTATIONS: tuple[Orientation, ...] = get_args(Orientation)
 Variant = Literal["signed", "absolute", "squared"]
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
+Width = Literal["smooth", "median", "detached", "global"]
+Form = Literal["auto", "exact", "fourier"]
+
+EXACT_UP_TO = 64
+"""Samples up to which ``nonlinear`` forms N x N kernels, unless told otherwise."""
 
 __all__ = ["PENALTIES", "cosine", "euclidean", "linear", "nonlinear", "squared_cosines"]
 
 
 def linear(
-    z: Tensor, b: Tensor, *, orientation: Orientation = "sample", center: bool = False
+    z: Tensor,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    orientation: Orientation = "sample",
+    center: bool = False,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Linear set-to-set similarity R_l (Eq. 7): the sum over pairs of cos^2(z_i, z_j).
 
@@ -40,27 +63,36 @@ def linear(
     Args:
         z: Activations, (N, r) or (L, N, r).
         b: Directions, (r, d) or (L, r, d).
+        mask: Samples that count, (N,) or (L, N).
         orientation: ``sample``, as printed: cos^2(z_i, z_j). ``feature``, with dH_i^T dH_j:
             cos^2(b_i, b_j). ``joint``, the matrices as vectors: the product of the two.
         center: Take the mean over samples off the activations first, as centred kernel alignment
             does; the paper does not.
+        group: Processes that share the samples.
     """
-    if orientation not in ORIENTATIONS:
-        raise ValueError(f"unknown orientation {orientation!r} (known: {', '.join(ORIENTATIONS)})")
+    _check("orientation", orientation, get_args(Orientation))
     with _float32(z):
-        z, b = _raise(z), _raise(b)
-        if center:
-            z = z - z.mean(-2, keepdim=True)
-        if orientation == "sample":
-            return _sum_over_pairs(squared_cosines(z))
-        unit = _unit_rows(b)
-        directions = (unit @ unit.mT).square()
+        batch = _Batch(z, b, mask, group)
         if orientation == "feature":
-            return _sum_over_pairs(directions)
-        return _sum_over_pairs(squared_cosines(z) * directions)
+            return batch.result(_sum_over_pairs(cosines(batch.b.mT).square()))
+        z = batch.z
+        if center:
+            mean = total(z.sum(-2, keepdim=True), group) / batch.count[:, None, None]
+            z = batch.masked(z - mean)
+        similar = cosines(z, group).square()
+        if orientation == "joint":
+            similar = similar * cosines(batch.b.mT).square()
+        return batch.result(_sum_over_pairs(similar))
 
 
-def cosine(z: Tensor, b: Tensor, *, variant: Variant = "signed") -> Tensor:
+def cosine(
+    z: Tensor,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    variant: Variant = "signed",
+    group: ProcessGroup | None = None,
+) -> Tensor:
     """Pairwise cosine R_c (Eq. 6): sum over pairs of mean_n cos(dh_i^n, dh_j^n).
 
     The activations enter by their signs alone, so only the directions are trained. As printed the
@@ -70,89 +102,106 @@ def cosine(z: Tensor, b: Tensor, *, variant: Variant = "signed") -> Tensor:
     Args:
         z: Activations, (N, r) or (L, N, r).
         b: Directions, (r, d) or (L, r, d).
+        mask: Samples that count, (N,) or (L, N).
         variant: ``signed``, as printed; ``absolute`` or ``squared``, which are lowest for
             orthogonal directions.
+        group: Processes that share the samples.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r} (known: {', '.join(VARIANTS)})")
+    _check("variant", variant, get_args(Variant))
     with _float32(z):
-        signs = torch.sign(_raise(z).detach())
-        unit = _unit_rows(_raise(b))
-        cosines = unit @ unit.mT
-        if variant == "signed":
-            return _sum_over_pairs(signs.mT @ signs / z.shape[-2] * cosines)
-        # The signs drop out, but for activations of zero.
-        alive = signs.abs()
-        share = alive.mT @ alive / z.shape[-2]
-        return _sum_over_pairs(
-            share * (cosines.abs() if variant == "absolute" else cosines.square())
-        )
+        batch = _Batch(z, b, mask, group)
+        signs = torch.sign(batch.z.detach())
+        if variant != "signed":
+            signs = signs.abs()  # the signs drop out, but for activations of zero
+        agreement = total_(signs.mT @ signs, group) / batch.count[:, None, None]
+        similar = cosines(batch.b.mT)
+        if variant != "signed":
+            similar = similar.abs() if variant == "absolute" else similar.square()
+        return batch.result(_sum_over_pairs(agreement * similar))
 
 
-def euclidean(z: Tensor, b: Tensor, *, beta: float | None = None) -> Tensor:
+def euclidean(
+    z: Tensor,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    beta: float | None = None,
+    group: ProcessGroup | None = None,
+) -> Tensor:
     """Pairwise Euclidean proximity R_e (Eq. 5): mean_n, sum over pairs of exp(-beta |dh_i - dh_j|^2).
 
     Args:
         z: Activations, (N, r) or (L, N, r).
         b: Directions, (r, d) or (L, r, d), the adapter's scale included.
+        mask: Samples that count, (N,) or (L, N).
         beta: The scaling factor, in 1 / |dh|^2. The paper gives no value. None takes one over the
             mean squared distance of each module, without gradient: far below it the penalty is a
             constant, far above it the gradient vanishes.
+        group: Processes that share the samples.
     """
     with _float32(z):
-        z, b = _raise(z), _raise(b)
-        gram = b @ b.mT
-        norms = gram.diagonal(dim1=-2, dim2=-1)
-        i, j = _pairs(z)
-        zi, zj = z[..., i], z[..., j]
-        # Rounding can make the distance of equal features slightly negative.
-        distance = (
-            zi.square() * norms[..., None, i]
-            + zj.square() * norms[..., None, j]
-            - 2 * zi * zj * gram[..., None, i, j]
-        ).clamp_min(0)
-        if beta is None:
-            mean = distance.detach().mean(dim=(-2, -1), keepdim=True)
-            scaled = distance / torch.where(mean > 0, mean, 1)
-        else:
-            scaled = beta * distance
-        return torch.exp(-scaled).mean(-2).sum(-1)
+        batch = _Batch(z, b, mask, group)
+        return batch.result(proximity(batch.z, batch.b, batch.mask, batch.count, beta, group))
 
 
-def nonlinear(z: Tensor, b: Tensor, *, fraction: float = 0.5) -> Tensor:
+def nonlinear(
+    z: Tensor,
+    b: Tensor,
+    *,
+    mask: Tensor | None = None,
+    fraction: float = 0.5,
+    width: Width = "smooth",
+    form: Form = "auto",
+    tolerance: float = 1e-4,
+    group: ProcessGroup | None = None,
+) -> Tensor:
     """Nonlinear set-to-set similarity R_n (Eq. 8): sum over pairs of the centred kernel alignment.
 
     K_i is a Gaussian kernel whose width is ``fraction`` times the median distance between samples in
-    subspace i, so |b_i| cancels and the value is a function of ``z`` alone. The width follows the
-    spread of z_i: the value is the median rule's, and the gradient has no part along z_i (a width
-    held constant would let the penalty move the size of the update without lowering itself).
-    Memory grows with N^2: use it on samples that are images, not tokens.
+    subspace i, so |b_i| cancels and the value is a function of ``z`` alone.
 
     Args:
         z: Activations, (N, r) or (L, N, r).
-        b: Directions, (r, d) or (L, r, d); not used, present so that all penalties are called alike.
+        b: Directions, (r, d) or (L, r, d).
+        mask: Samples that count, (N,) or (L, N).
         fraction: The kernel's width over the median distance. The paper gives no value.
+        width: How the width follows the activations. ``smooth``: its value is the median's, its
+            gradient that of the standard deviation, so that the gradient has no part along z_i (such a
+            part moves the size of the update without lowering the penalty). ``median``: through
+            the pair of samples that has the median. ``detached``: held constant, which does
+            send a gradient along z_i and b_i. ``global``: one width for all subspaces of a module, from the
+            median over all of them, with |b_i|; through the pair that has it.
+        form: ``exact``: N x N kernels. ``fourier``: an expansion with a bounded error, linear in N.
+            ``auto``: exact up to 64 samples, and where the width needs all pairs.
+        tolerance: The largest error of an alignment that the expansion may have.
+        group: Processes that share the samples.
+
+    Raises:
+        InaccurateExpansion: The bound of the expansion's error is above the tolerance.
     """
-    del b
+    _check("width", width, get_args(Width))
+    _check("form", form, get_args(Form))
     with _float32(z):
-        z = _raise(z)
-        n = z.shape[-2]
-        if n < 2:
-            return z.sum(dim=(-2, -1)) * 0
-        rows = z.mT  # (..., r, N)
-        gap = rows[..., :, None] - rows[..., None, :]
-        p, q = torch.triu_indices(n, n, offset=1, device=z.device)
-        median = gap.detach()[..., p, q].abs().median(-1).values
-        deviation = _norm(rows - rows.mean(-1, keepdim=True))
-        width = fraction * median * deviation / torch.where(deviation > 0, deviation, 1).detach()
-        alive = width > 0
-        scaled = gap / torch.where(alive, width, 1)[..., None, None]
-        kernel = torch.exp(-0.5 * scaled.square())
-        # Centre first: the expanded form subtracts near-equal numbers in float32.
-        centred = kernel - kernel.mean(-1, keepdim=True)
-        centred = centred - centred.mean(-2, keepdim=True)
-        flat = _unit_rows(centred.flatten(-2)) * alive[..., None]
-        return _sum_over_pairs(flat @ flat.mT)
+        batch = _Batch(z, b, mask, group)
+        z, mask = batch.z, batch.mask
+        everybody, all_masks = gather(z, mask, group)
+        samples = everybody.shape[-2]
+        if samples < 2:
+            return batch.result(z.sum((-2, -1)) * 0)
+        needs_pairs = width in ("median", "global")
+        if form == "fourier" and needs_pairs:
+            raise ValueError(f"width={width!r} needs all pairs of samples: use form='exact'")
+        is_exact = form == "exact" or (form == "auto" and (samples <= EXACT_UP_TO or needs_pairs))
+        # Only differences count, and products of numbers far from zero would round them away.
+        typical = everybody[:, :15].detach().median(-2, keepdim=True).values
+        z, everybody = z - typical, everybody - typical
+        if is_exact:
+            z, mask = everybody, all_masks
+        scale = _inverse_width(everybody, all_masks, batch.b, width, fraction, is_exact)
+        u = z * scale[:, None, :]
+        if is_exact:
+            return batch.result(alignment.alignment(u, mask))
+        return batch.result(fourier.alignment(u, mask, batch.count, tolerance, group))
 
 
 PENALTIES: dict[str, Callable[..., Tensor]] = {
@@ -173,38 +222,108 @@ def squared_cosines(z: Tensor) -> Tensor:
     Returns:
         (r, r) or (L, r, r); the diagonal is one, or zero for a dead subspace.
     """
-    unit = _unit_rows(z.mT)
-    return (unit @ unit.mT).square()
+    with _float32(z):
+        return cosines(_raise(z)).square()
 
 
-def _unit_rows(x: Tensor) -> Tensor:
-    # Norms from the elements and not from a Gram's diagonal: the CPU compiler of torch 2.13 returns
-    # wrong gradients for the latter. Zero rows stay zero, with zero gradient.
-    return x / _norm(x, zero_as=1.0)[..., None]
+class _Batch:
+    """The arguments of a penalty with the batch dimension, in float32 at least, masked samples zero.
+
+    Attributes:
+        z: (L, N, r).
+        b: (L, r, d).
+        mask: (L, N), or None where all samples count.
+        count: (L,), how many count, of all processes; at least one.
+    """
+
+    def __init__(
+        self, z: Tensor, b: Tensor, mask: Tensor | None, group: ProcessGroup | None
+    ) -> None:
+        if z.ndim not in (2, 3) or b.ndim != z.ndim or z.shape[-1] != b.shape[-2]:
+            raise ValueError(
+                "z is (N, r) and b (r, d), or (L, N, r) and (L, r, d); got "
+                f"{tuple(z.shape)} and {tuple(b.shape)}"
+            )
+        self._is_single = z.ndim == 2
+        z, b = (x[None] if self._is_single else x for x in (z, b))
+        self.mask = None
+        self.count = z.new_full((len(z),), z.shape[-2], dtype=_dtype(z))
+        if mask is not None:
+            if mask.shape not in (z.shape[1:2], z.shape[:2]):
+                raise ValueError(
+                    f"a mask is (N,) or (L, N) = {tuple(z.shape[:2])}; got {tuple(mask.shape)}"
+                )
+            self.mask = mask.bool().expand(z.shape[:2])
+            self.count = self.mask.sum(-1).to(_dtype(z))
+        self.z, self.b = self.masked(_raise(z)), _raise(b)
+        self.count = total_(self.count, group).clamp_min(1)
+
+    def masked(self, z: Tensor) -> Tensor:
+        return z if self.mask is None else torch.where(self.mask[..., None], z, 0)
+
+    def result(self, value: Tensor) -> Tensor:
+        return value[0] if self._is_single else value
 
 
-def _norm(x: Tensor, *, zero_as: float = 0.0) -> Tensor:
-    # Scaled by the largest element, so that squares neither overflow nor vanish.
-    largest = x.detach().abs().amax(-1)
-    scale = torch.where(largest > 0, largest, 1)
-    squares = (x / scale[..., None]).square().sum(-1)
+def _inverse_width(
+    z: Tensor, mask: Tensor | None, b: Tensor, width: Width, fraction: float, is_exact: bool
+) -> Tensor:
+    """Return what activations are multiplied with: one over the kernel's width, (L, r), or zero.
+
+    The width is in units of z (of z |b|, where b does not cancel).
+    """
+    rows = z.mT  # (L, r, N)
+    mask = None if mask is None else mask[:, None]
+    if width == "median":
+        return _inverse(fraction * all_pairs_median(rows, mask))
+    if width == "global":
+        norms = b.norm(dim=-1)
+        return _inverse(fraction * pooled_median(rows * norms[..., None], mask)[:, None]) * norms
+    median = (all_pairs_median if is_exact else median_distance)(rows.detach(), mask)
+    if width == "detached":
+        norms = b.norm(dim=-1)
+        inverse: Tensor = _inverse(fraction * median * norms.detach()) * norms
+        return inverse
+    deviation = _deviation(rows, mask)
+    follow = deviation / torch.where(deviation > 0, deviation, 1).detach()
+    return _inverse(fraction * median * follow)
+
+
+def _deviation(rows: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the standard deviation up to a constant factor, with a gradient of zero where it is zero."""
+    if mask is None:
+        gaps = rows - rows.mean(-1, keepdim=True)
+    else:
+        number = mask.sum(-1, keepdim=True).clamp_min(1)
+        gaps = torch.where(mask, rows - rows.sum(-1, keepdim=True) / number, 0)
+    largest = gaps.detach().abs().amax(-1)
+    largest = torch.where(largest > 0, largest, 1)
+    squares = (gaps / largest[..., None]).square().sum(-1)
     alive = squares > 0
-    root = torch.sqrt(torch.where(alive, squares, 1)) * scale
-    return torch.where(alive, root, zero_as)
+    return torch.where(alive, torch.where(alive, squares, 1).sqrt() * largest, 0)
 
 
-def _pairs(z: Tensor) -> tuple[Tensor, Tensor]:
-    i, j = torch.triu_indices(z.shape[-1], z.shape[-1], offset=1, device=z.device)
-    return i, j
+def _inverse(x: Tensor) -> Tensor:
+    alive = x > 0
+    return torch.where(alive, 1 / torch.where(alive, x, 1), 0)
 
 
 def _sum_over_pairs(matrix: Tensor) -> Tensor:
     return torch.triu(matrix, diagonal=1).sum(dim=(-2, -1))
 
 
+def _dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 def _raise(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+    return x.to(_dtype(x))
 
 
 def _float32(z: Tensor) -> torch.autocast:
     return torch.autocast(z.device.type, enabled=False)
+
+
+def _check(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r} (known: {', '.join(known)})")

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-Sample = Literal["token", "image", "class"]
-Mask = Tensor | Sequence[Tensor] | None
 
 TOO_MANY = 32
 """Forward passes without a call of the regulariser after which a warning is given."""
@@ -31,35 +27,57 @@ class Switch:
         return self.is_on and self._model is not None and self._model.training
 
 
+class Pass:
+    """The activations z of one forward pass, and the pass before it; z is None before the first."""
+
+    # A chain and not a list: torch.compile guards on the length of a list, so that each further
+    # pass before a call of the regulariser would be compiled anew.
+    def __init__(self, z: Tensor | None = None, before: Pass | None = None) -> None:
+        self.z = z
+        self.before = before
+
+
 class Recorder:
-    """The activations of one layer since they were last taken, one tensor a forward pass.
+    """The activations of one layer since they were last forgotten, one tensor a forward pass.
 
     Attributes:
-        z: Activations, each (M, ..., r).
+        last: The last pass; setting it to an earlier one forgets what came after.
         had_no_gradient: A pass ran without gradients, so its activations were of no use.
     """
 
     def __init__(self, name: str, switch: Switch) -> None:
         self.name = name
-        self.z: list[Tensor] = []
+        self.last = Pass()
         self.had_no_gradient = False
         self._switch = switch
+
+    @property
+    def z(self) -> list[Tensor]:
+        """The activations of each pass, (M, ..., r), oldest first."""
+        found: list[Tensor] = []
+        at: Pass | None = self.last
+        while at is not None and at.z is not None:
+            found.append(at.z)
+            at = at.before
+        return found[::-1]
 
     def __call__(self, z: Tensor) -> None:
         """Keep ``z``, if this is a pass that trains, or if somebody measures."""
         if self._switch.is_measuring:
-            self.z.append(z)
+            self.last = Pass(z, self.last)
         elif self._switch.records_training:
             if not torch.is_grad_enabled():
                 self.had_no_gradient = True
+            elif torch.compiler.is_compiling():
+                self.last = Pass(z, self.last)
             elif not _is_recomputation():
-                self.z.append(z)
+                self.last = Pass(z, self.last)
                 self._warn_if_forgotten()
 
-    def take(self) -> list[Tensor]:
-        """Return what was kept and forget it."""
-        kept, self.z, self.had_no_gradient = self.z, [], False
-        return kept
+    def forget(self) -> None:
+        """Let everything go."""
+        self.last = Pass()
+        self.had_no_gradient = False
 
     # Copies of a model, and its files, carry its hooks along; they must not carry activations.
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
@@ -69,7 +87,7 @@ class Recorder:
         return Recorder, (self.name, Switch())
 
     def _warn_if_forgotten(self) -> None:
-        if len(self.z) == TOO_MANY and not torch.compiler.is_compiling():
+        if len(self.z) == TOO_MANY:
             warnings.warn(
                 f"{TOO_MANY} forward passes of {self.name!r} were recorded and the regulariser was "
                 "not called; their graphs stay in memory. Call it in each step, or close() it",
@@ -79,72 +97,5 @@ class Recorder:
 
 def _is_recomputation() -> bool:
     # Non-reentrant checkpointing calls the layers again inside the backward pass; the first call's
-    # activations are the ones that carry the penalty's gradient. The compiler's own recomputation
-    # calls no Python.
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def samples(
-    name: str,
-    z: Sequence[Tensor],
-    sample: Sample,
-    masks: Sequence[Tensor | None],
-    images: int | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Turn what a layer recorded into the N samples of a penalty.
-
-    Args:
-        name: The layer, for messages.
-        z: Activations of each forward pass, (M, B, ..., r).
-        sample: ``token``: every position of every image; ``image``: the mean over an image's
-            positions; ``class``: its first position.
-        masks: For each pass, (B, ...) with True where a position counts, or None.
-        images: B, where the first dimension of ``z`` is not the image (windowed attention).
-
-    Returns:
-        (M, N, r), and a mask (N,) or None; passes are joined along N.
-    """
-    if len(masks) != len(z):
-        raise ValueError(
-            f"{len(z)} forward passes of {name!r} were recorded; got {len(masks)} masks"
-        )
-    parts = [_samples(name, *pair, sample, images) for pair in zip(z, masks, strict=True)]
-    joined = parts[0][0] if len(parts) == 1 else torch.cat([part for part, _ in parts], dim=1)
-    if all(mask is None for _, mask in parts):
-        return joined, None
-    full = [p.new_ones(p.shape[1], dtype=torch.bool) if m is None else m for p, m in parts]
-    return joined, torch.cat(full)
-
-
-def _samples(
-    name: str, z: Tensor, mask: Tensor | None, sample: Sample, images: int | None
-) -> tuple[Tensor, Tensor | None]:
-    if mask is not None:
-        if mask.shape != z.shape[1:-1]:
-            raise ValueError(
-                f"the mask has the shape {tuple(mask.shape)}; the positions of {name!r} are "
-                f"{tuple(z.shape[1:-1])}"
-            )
-        mask = mask.to(z.device).bool()
-    if sample == "class":
-        if z.ndim != 4:
-            raise ValueError(
-                f"sample='class' takes the first of an image's tokens, and {name!r} has no token "
-                f"dimension: its activations are (matrices, ..., r) = {tuple(z.shape)}"
-            )
-        return z[:, :, 0], None
-    if sample == "token":
-        return z.flatten(1, -2), None if mask is None else mask.flatten()
-    return _image_means(z, mask, images or z.shape[1])
-
-
-def _image_means(z: Tensor, mask: Tensor | None, images: int) -> tuple[Tensor, Tensor | None]:
-    matrices, rank = z.shape[0], z.shape[-1]
-    z = z if z.dtype == torch.float64 else z.float()
-    tokens = z.reshape(matrices, images, -1, rank)
-    if mask is None:
-        return tokens.mean(2), None
-    counts = mask.reshape(images, -1, 1)
-    total = torch.where(counts, tokens, 0).sum(2)
-    number = counts.sum(1)
-    return total / number.clamp_min(1), number.flatten() > 0
+    # activations are the ones that carry the penalty's gradient.
+    return torch._C._current_graph_task_id() != -1

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, get_args
+from inspect import signature
+from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Variable
 from torch.distributed import ProcessGroup
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
+from resora import checks
+from resora.custom import Penalty, penalty_function
 from resora.discovery import low_rank_layers
-from resora.penalties import PENALTIES, squared_cosines
-from resora.petl.base import Factors
-from resora.recorder import Mask, Recorder, Sample, Switch, samples
-
-Penalty = Callable[..., Tensor]
+from resora.matrices import Matrices, by_shape, joined, names_of, of_weights
+from resora.penalties import squared_cosines
+from resora.petl.base import Factors, LowRankLayer
+from resora.recorder import Recorder, Switch
+from resora.samples import Images, Mask, Sample, require_one_batch_size, samples
 
 DEFAULT_SAMPLE: dict[str, Sample] = {
     "linear": "token",
@@ -29,14 +35,19 @@ DEFAULT_SAMPLE: dict[str, Sample] = {
 not say. Only images are compatible with the cost of R_n that its Table 6 prints."""
 
 
-class _Matrices(NamedTuple):
-    """The adapted matrices of one layer in one step: samples z (M, N, r), mask (N,), b (M, r, d)."""
-
-    names: list[str]
-    z: Tensor
-    mask: Tensor | None
-    b: Tensor
-    scale: float
+EVALUATION = (
+    "the model is in evaluation mode; call model.train(), or measure inside "
+    "`with regularizer.recording():`"
+)
+NO_GRADIENT = (
+    "it only ran without gradients: under torch.no_grad, or in reentrant gradient checkpointing, which "
+    "hides the activations; use checkpoint(..., use_reentrant=False)"
+)
+NOT_CALLED = (
+    "it was not called since the last step. Run the model forward in training mode first; make ReSoRA "
+    "before the first call of a compiled model; and leave layers out that the model does not use, with "
+    "exclude=[...]"
+)
 
 
 class ReSoRA:
@@ -52,6 +63,10 @@ class ReSoRA:
     switched-off adapters and the second forward pass of gradient checkpointing leave nothing. Several
     forward passes before one call are joined: their samples count as one batch. An adapter of which
     nothing is trained is left out.
+
+    With gradient checkpointing inside a compiled model, set
+    ``torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True``; the compiler leaves
+    the model uncompiled otherwise. Reentrant checkpointing hides the activations, and raises.
     """
 
     def __init__(
@@ -75,8 +90,11 @@ class ReSoRA:
             model: A model with LoRA layers of ``resora.petl`` or ``peft``, or modules of your own that
                 implement ``LowRankLayer``. Compile it after this, not before.
             penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``; or a function of (z, b)
-                with the shapes (L, N, r) and (L, r, d) that returns (L,).
-            weight: The factor of the penalty in the loss. The paper does not give one.
+                with the shapes (L, N, r) and (L, r, d), in float32 at least, that returns (L,). It
+                may take ``mask`` (L, N) and ``group``; without, it sees the samples that
+                count alone, and those of its own process.
+            weight: The factor of the penalty in the loss. The paper does not give one. It may be set
+                anew at any time.
             warmup_steps: Let the factor rise linearly over that many calls of ``step()``.
             space: ``feature``: what the layers compute (the paper's Tables 1-3). ``weight``: the
                 matrices W_i = b_i a_i^T themselves (Table 4), without data: the rows of A take the
@@ -94,17 +112,17 @@ class ReSoRA:
         Raises:
             ValueError: The model has no low-rank layer, or one that cannot be listened to, or there
                 is no such penalty or choice.
+            TypeError: The penalty has no such option.
         """
-        _check_choice("space", space, ("feature", "weight"))
-        _check_choice("pairs", pairs, ("sum", "mean"))
-        _check_choice("matrices", matrices, ("mean", "sum"))
-        _check_choice("sample", sample, (None, *get_args(Sample)))
-        if isinstance(penalty, str):
-            _check_choice("penalty", penalty, tuple(PENALTIES))
-        self.model = model
-        self.layers = low_rank_layers(model, exclude)
+        checks.check_choice("space", space, ("feature", "weight"))
+        checks.check_choice("pairs", pairs, ("sum", "mean"))
+        checks.check_choice("matrices", matrices, ("mean", "sum"))
+        checks.check_choice("sample", sample, (None, *get_args(Sample)))
+        checks.check_weight(weight, warmup_steps)
         self.penalty = penalty
-        self.weight = weight
+        self._function = penalty_function(penalty, options, signature(ReSoRA).parameters)
+        self.model = _unwrapped(model)
+        self.layers = low_rank_layers(self.model, exclude)
         self.warmup_steps = warmup_steps
         self.steps = 0
         self.space = space
@@ -113,11 +131,26 @@ class ReSoRA:
         self.matrices = matrices
         self.group = group
         self.options = options
+        self._weight = weight
         self._last: list[tuple[list[str], Tensor, Tensor | None]] = []
-        self._switch = Switch(model)
-        self._recorders = {name: Recorder(name, self._switch) for name in self.layers}
-        self._handles = [layer.tap(self._recorders[name]) for name, layer in self.layers.items()]
         self._warn_if_untrained()
+        self._switch = Switch(self.model)
+        self._recorders = {name: Recorder(name, self._switch) for name in self.layers}
+        handles = [layer.tap(self._recorders[name]) for name, layer in self.layers.items()]
+        # Also when the last reference goes: nobody could call it any more, and it would go on keeping.
+        self._end: weakref.finalize[Any, ReSoRA] | None = weakref.finalize(self, _remove, handles)
+        self._end.atexit = False
+        self._listen()
+
+    @property
+    def weight(self) -> float:
+        """The factor of the penalty in the loss, after the warm-up."""
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: float) -> None:
+        checks.check_weight(weight, self.warmup_steps)
+        self._weight = weight
         self._listen()
 
     @property
@@ -127,23 +160,39 @@ class ReSoRA:
             return self.weight
         return self.weight * min(1.0, (self.steps + 1) / self.warmup_steps)
 
-    def __call__(self, *, mask: Mask = None, batch_size: int | None = None) -> Tensor:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(self, *, mask: Mask = None, batch_size: Images = None) -> Tensor:
         """Return the weighted penalty of the forward passes since the last call.
 
         Args:
             mask: True where a position counts, in the shape of the layers' inputs without channels, such
-                as a tokenizer's ``attention_mask`` (B, T); one for each forward pass, or a single
-                one for all.
-            batch_size: The number of images, for models whose layers see windows of them.
+                as a tokenizer's ``attention_mask`` (B, T); a list with one for each forward pass, or
+                a single one for all.
+            batch_size: The number of images, for models whose layers see windows of them; likewise.
 
         Returns:
             A scalar in float32 at least, with a gradient. Zero where no adapter takes part.
 
         Raises:
             RuntimeError: A layer that should take part has recorded nothing; the message says why.
+            ValueError: A mask, or the number of images, does not fit.
         """
-        value = self._value(mask, batch_size)
-        self._listen()
+        weight = self.current_weight
+        try:
+            found = self._found(mask, batch_size) if weight else []
+        finally:
+            if not self._switch.is_measuring:
+                self._forget()
+        if not found:
+            return torch.zeros((), device=next(self.model.parameters()).device)
+        self._remember(found)
+        group = self._processes()
+        values = torch.cat(
+            [self._penalty_of(one, group) for one in by_shape(found, is_shared=group is not None)]
+        )
+        value = weight * (values.mean() if self.matrices == "mean" else values.sum())
+        if value.requires_grad and not self._switch.is_measuring:
+            value.register_hook(self._before_backward)
         return value
 
     def step(self) -> None:
@@ -154,16 +203,19 @@ class ReSoRA:
         """Return the matrix of cos^2 between subspace activations, for each adapted matrix.
 
         Of the forward passes that entered the last call, with its samples, or that were recorded by
-        ``recording``, with every position as a sample. Independent subspaces have an expected cos^2 of one over
-        the number of samples.
+        ``recording``, with every position as a sample; of this process alone. Independent subspaces
+        have an expected cos^2 of one over the number of samples.
 
         Returns:
             By name, such as ``blocks.0.attn.qkv.q``: (r, r) on the CPU, without gradient.
         """
         if self._switch.is_measuring:
-            self._remember(self._collect("token", None, None, trained_only=False))
+            self._remember(self._measured())
         if not self._last:
-            raise RuntimeError("nothing is recorded yet: run the model forward first")
+            raise RuntimeError(
+                "nothing is recorded yet: call the regulariser after a forward pass that trains, or "
+                "run the model inside `with regularizer.recording():`"
+            )
         result: dict[str, Tensor] = {}
         for names, z, mask in self._last:
             values = squared_cosines(z if mask is None else z[:, mask]).cpu()
@@ -175,22 +227,25 @@ class ReSoRA:
         """Record forward passes inside the block in any mode, without gradients too, to measure.
 
         Both a call and ``redundancy`` can be used in the block; ``redundancy`` also after it.
+        Frozen adapters are measured too.
         """
+        if self._switch.is_measuring:
+            raise RuntimeError("this regulariser is recording already")
+        before = {name: recorder.last for name, recorder in self._recorders.items()}
         self._forget()
         self._last = []
         self._switch.is_measuring = True
         try:
             yield
-            self._remember(self._collect("token", None, None, trained_only=False))
+            self._remember(self._measured())
         finally:
             self._switch.is_measuring = False
-            self._forget()
+            self._return_to(before)
 
     def close(self) -> None:
         """Stop listening, and let the activations go."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        if self._end is not None:
+            self._end()
         self._last = []
         self._forget()
 
@@ -202,98 +257,73 @@ class ReSoRA:
         """Go on from a checkpoint."""
         self.steps = state["steps"]
 
-    @torch.compiler.disable
-    def _value(self, mask: Mask, batch_size: int | None) -> Tensor:
-        weight = self.current_weight
-        if weight == 0:
-            self._forget()
-            return torch.zeros((), device=next(self.model.parameters()).device)
-        found = (
-            list(self._weights()) if self.space == "weight" else self._features(mask, batch_size)
-        )
-        self._remember(found)
-        values = [self._penalty_of(group) for group in _by_shape(found)]
-        if not values:
-            return torch.zeros((), device=next(self.model.parameters()).device)
-        joined = torch.cat(values)
-        return weight * (joined.mean() if self.matrices == "mean" else joined.sum())
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, such as one inside a copied trainer, is closed: its model may not be complete yet.
+        left_out = ("_end", "_switch", "_recorders", "_last")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
-    def _penalty_of(self, group: list[_Matrices]) -> Tensor:
-        z = _join([matrices.z for matrices in group])
-        b = _join([matrices.b for matrices in group])
-        if group[0].scale != 1:
-            b = group[0].scale * b
-        options = dict(self.options)
-        # A function of the user's own need not know of masks and processes.
-        if group[0].mask is not None:
-            options["mask"] = torch.cat(
-                [matrices.mask.expand(len(matrices.z), -1) for matrices in group]  # type: ignore[union-attr]
-            )
-        if (processes := self._processes()) is not None:
-            options["group"] = processes
-        function = PENALTIES[self.penalty] if isinstance(self.penalty, str) else self.penalty
-        value = function(z, b, **options)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._end = None
+        self._last = []
+        self._switch = Switch()
+        self._recorders = {name: Recorder(name, self._switch) for name in self.layers}
+
+    def _found(self, mask: Mask, batch_size: Images) -> list[Matrices]:
+        """Return what enters the penalty."""
+        factors = {name: _factors(name, layer) for name, layer in self.layers.items()}
+        if self._switch.is_measuring:
+            taking_part = {name: one for name, one in factors.items() if one is not None}
+        else:
+            taking_part = {name: one for name, one in factors.items() if _is_trained(one)}
+        if self.space == "weight":
+            return [of_weights(name, one) for name, one in taking_part.items()]
+        z = {name: self._recorders[name].z for name in taking_part}
+        if silent := [name for name, calls in z.items() if not calls]:
+            raise RuntimeError(self._explain(silent))
+        if self.sample != "token" and batch_size is None:
+            require_one_batch_size(z)
+        return [
+            self._samples(name, one, self.sample, mask, batch_size)
+            for name, one in taking_part.items()
+        ]
+
+    def _measured(self) -> list[Matrices]:
+        factors = {name: _factors(name, layer) for name, layer in self.layers.items()}
+        return [
+            self._samples(name, one, "token", None, None)
+            for name, one in factors.items()
+            if one is not None and self._recorders[name].z
+        ]
+
+    def _samples(
+        self, name: str, factors: Factors, sample: Sample, mask: Mask, batch_size: Images
+    ) -> Matrices:
+        calls = self._recorders[name].z
+        for z in calls:
+            checks.check_recorded(name, z, factors.b)
+        taken, kept = samples(name, calls, sample, mask, batch_size)
+        return Matrices(names_of(name, factors), taken, kept, factors.b, factors.scale)
+
+    def _penalty_of(self, matrices: list[Matrices], group: ProcessGroup | None) -> Tensor:
+        z, b, mask = joined(matrices)
+        value = self._function(z, b, mask=mask, group=group, **self.options)
         rank = z.shape[-1]
         return value / max(1, rank * (rank - 1) // 2) if self.pairs == "mean" else value
 
-    def _features(self, mask: Mask, batch_size: int | None) -> list[_Matrices]:
-        if self.sample == "image" and batch_size is None:
-            self._require_one_batch_size()
-        trained_only = not self._switch.is_measuring
-        found = self._collect(self.sample, mask, batch_size, trained_only=trained_only)
-        if not self._switch.is_measuring:
-            self._forget()
-        return found
-
-    def _remember(self, found: list[_Matrices]) -> None:
+    def _remember(self, found: list[Matrices]) -> None:
         """Keep what ``redundancy`` needs, and no graph."""
         self._last = [(one.names, one.z.detach(), one.mask) for one in found]
 
-    def _collect(
-        self, sample: Sample, mask: Mask, batch_size: int | None, *, trained_only: bool
-    ) -> list[_Matrices]:
-        found = []
-        for name, layer in self.layers.items():
-            factors = layer.factors()
-            if factors is None or (trained_only and not _is_trained(factors)):
-                continue
-            z = self._recorders[name].z
-            if not z:
-                self._explain_silence(name)
-            masks = list(mask) if isinstance(mask, (list, tuple)) else [mask] * len(z)
-            taken, kept = samples(name, z, sample, masks, batch_size)
-            found.append(_Matrices(_names(name, factors), taken, kept, factors.b, factors.scale))
-        return found
-
-    def _weights(self) -> Iterator[_Matrices]:
-        for name, layer in self.layers.items():
-            factors = layer.factors()
-            if factors is None or not _is_trained(factors):
-                continue
-            if factors.a is None:
-                raise ValueError(
-                    f"space='weight' needs the rows of the down-projection, and {name!r} has none "
-                    "(its activations are no linear map of its input); exclude it"
-                )
-            z = factors.a.mT
-            yield _Matrices(_names(name, factors), z, None, factors.b, factors.scale)
-
-    def _require_one_batch_size(self) -> None:
-        sizes = {
-            sum(z.shape[1] for z in recorder.z): name
-            for name, recorder in self._recorders.items()
-            if recorder.z
-        }
-        if len(sizes) > 1:
-            (first, one), (second, other), *_ = sizes.items()
-            raise ValueError(
-                f"layers disagree about the number of images ({one!r}: {first}, {other!r}: {second}), as "
-                "with attention in windows; pass batch_size= to the regulariser, or sample='token'"
-            )
+    def _before_backward(self, gradient: Tensor) -> None:
+        # Checkpointing around compiled code calls it anew inside the backward pass, where nothing in
+        # Python can tell. What was recorded there goes when the pass is over.
+        before = {name: recorder.last for name, recorder in self._recorders.items()}
+        Variable._execution_engine.queue_callback(lambda: self._return_to(before))
 
     def _processes(self) -> ProcessGroup | None:
         if self.space == "weight":
-            return None
+            return None  # the same on all processes
         if self.group != "auto":
             return self.group
         distributed = torch.distributed
@@ -302,39 +332,33 @@ class ReSoRA:
         return None
 
     def _listen(self) -> None:
-        """Decide anew, between steps, whether layers record: not in vain."""
+        """Let layers record only if it is not in vain."""
         self._switch.is_on = self.space == "feature" and self.current_weight != 0
 
     def _forget(self) -> None:
         for recorder in self._recorders.values():
-            recorder.take()
+            recorder.forget()
 
-    def _explain_silence(self, name: str) -> None:
-        silent = [other for other, recorder in self._recorders.items() if not recorder.z]
-        which = f"low-rank layer {name!r}" + (f" and {len(silent) - 1} more" if silent[1:] else "")
-        if not self._handles:
-            reason = "the regulariser is closed"
+    def _return_to(self, before: dict[str, Any]) -> None:
+        for name, last in before.items():
+            self._recorders[name].last = last
+
+    def _explain(self, silent: list[str]) -> str:
+        had_no_gradient = self._recorders[silent[0]].had_no_gradient
+        if self._end is None or not self._end.alive:
+            reason = "the regulariser is closed, as copies of one are; make it anew"
+        elif self._switch.is_measuring:
+            reason = "inside `recording()`, nothing called it; run the model forward there first"
         elif not self.model.training:
-            reason = (
-                "the model is in evaluation mode; call model.train(), or measure inside "
-                "`with regularizer.recording():`"
-            )
-        elif self._recorders[name].had_no_gradient:
-            reason = (
-                "it only ran without gradients: under torch.no_grad, or in reentrant gradient "
-                "checkpointing, which hides the activations; use checkpoint(..., use_reentrant=False)"
-            )
+            reason = EVALUATION
         else:
-            reason = (
-                "it was not called in a forward pass since the last step. Run the model forward in "
-                "training mode first; make ReSoRA before torch.compile; and exclude=[...] the layers "
-                "that the model does not use"
-            )
-        raise RuntimeError(f"{which} recorded nothing: {reason}")
+            reason = NO_GRADIENT if had_no_gradient else NOT_CALLED
+        others = f" and {len(silent) - 1} more" if silent[1:] else ""
+        return f"low-rank layer {silent[0]!r}{others} recorded nothing: {reason}"
 
     def _warn_if_untrained(self) -> None:
-        factors = [layer.factors() for layer in self.layers.values()]
-        if not any(found is not None and _is_trained(found) for found in factors):
+        factors = [_factors(name, layer) for name, layer in self.layers.items()]
+        if not any(_is_trained(found) for found in factors):
             warnings.warn(
                 f"none of the {len(self.layers)} low-rank layers is trained (frozen, merged or switched "
                 "off), so the penalty is zero for now",
@@ -342,36 +366,31 @@ class ReSoRA:
             )
 
 
-def _is_trained(factors: Factors) -> bool:
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return what torch.compile and DDP wrap: the compiler cannot follow a hook to the wrapper."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def _factors(name: str, layer: LowRankLayer) -> Factors | None:
+    # Views of parameters that are made without gradients do not tell whether these are trained.
+    with torch.enable_grad():
+        factors = layer.factors()
+    checks.check_factors(name, factors)
+    return factors
+
+
+def _is_trained(factors: Factors | None) -> TypeGuard[Factors]:
+    if factors is None:
+        return False
     return factors.b.requires_grad or (factors.a is not None and factors.a.requires_grad)
 
 
-def _names(layer: str, factors: Factors) -> list[str]:
-    return [f"{layer}.{matrix}" for matrix in factors.names] or [layer]
-
-
-def _by_shape(found: list[_Matrices]) -> list[list[_Matrices]]:
-    groups: defaultdict[tuple[object, ...], list[_Matrices]] = defaultdict(list)
-    for matrices in found:
-        z, b = matrices.z, matrices.b
-        key = (
-            z.shape[1:],
-            b.shape[1:],
-            z.dtype,
-            b.dtype,
-            z.device,
-            matrices.mask is None,
-            matrices.scale,
-        )
-        groups[key].append(matrices)
-    return list(groups.values())
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _check_choice(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        listed = ", ".join(map(str, known))
-        raise ValueError(f"unknown {name} {value!r} (known: {listed})")
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
