@@ -71,6 +71,11 @@ def _vit_micro(config: dict[str, Any], num_classes: int) -> tuple[nn.Module, Wei
 
 
 def _vit_b16(config: dict[str, Any], num_classes: int) -> tuple[nn.Module, Weights]:
+    if config["weights"] == "random":
+        model = timm.create_model(
+            "vit_base_patch16_224", num_classes=num_classes, drop_path_rate=config["drop_path"]
+        )
+        return model, Weights("random", None)
     try:
         model = timm.create_model(
             config["weights"],

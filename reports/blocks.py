@@ -1,63 +1,17 @@
-"""A table as blocks of text cells: formatted once here, laid out by Markdown, LaTeX and terminal.
-
-Texts are plain Unicode ("±", "Δ", "↑"); each renderer escapes them for its own format.
-"""
+"""A table with a column for each task, as blocks of text cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import NamedTuple
 
 from benchmarks.harness.store import State
 from reports.grid import base_of, control_of
 from reports.notes import Notes
+from reports.page import FAILED, HOLE, NOT_IN_SUITE, NOTHING, Block, Column, Entry, Page
 from reports.published import DOWN_ARROW, UP_ARROW, PublishedRow
 from reports.stats import INTERVAL_METHOD, Difference, Spread
 from reports.tables import CellResult, Row, TableData
-
-HOLE = "--"
-FAILED = "x"
-NOT_IN_SUITE = "n/a"
-NOTHING = ""
-
-
-class Entry(NamedTuple):
-    """The text of a cell, and the letters of its footnotes."""
-
-    text: str
-    marks: str = ""
-
-
-class Column(NamedTuple):
-    """Heading of a column; a line break is a place where it may be broken."""
-
-    title: str
-    group: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """One rectangle of a table: the first column holds the names of the rows."""
-
-    title: str
-    corner: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """All there is to lay out: heading, warning, legend, blocks, footnotes."""
-
-    title: str
-    warning: str | None
-    legend: tuple[str, ...]
-    means: Block
-    by_task: Block
-    paper_by_task: Block
-    notes: tuple[tuple[str, str], ...]
 
 
 def page(data: TableData) -> Page:
@@ -72,9 +26,8 @@ def page(data: TableData) -> Page:
         ),
         warning=warning(data),
         legend=legend(data),
-        means=means_block(data),
-        by_task=by_task,
-        paper_by_task=paper_block(data),
+        ours=(means_block(data), by_task),
+        paper=(paper_block(data),),
         notes=tuple(notes.lines()),
     )
 
@@ -132,7 +85,7 @@ def means_block(data: TableData) -> Block:
         Column("All\ntasks"),
         Column("Δ base\n[95 %]"),
         Column("Δ control\n[95 %]"),
-        Column("paper\nparams"),
+        Column("paper\nparams", in_terminal=False),
         Column("paper\nAvg."),
         Column("paper\nAll"),
         Column("paper\nΔ base"),
@@ -157,7 +110,7 @@ def by_task_block(data: TableData, notes: Notes) -> Block:
             entries.append(_spread(row.groups[group], digits, declared))
         rows.append((row.method, tuple(entries)))
     title = "Ours, by task"
-    return Block(title=title, corner="method", columns=_task_columns(data, True), rows=tuple(rows))
+    return _task_block(title, _task_columns(data, with_means=True), rows)
 
 
 def paper_block(data: TableData) -> Block:
@@ -172,35 +125,16 @@ def paper_block(data: TableData) -> Block:
         if row.printed is not None
     ]
     title = f"The paper's Table {data.table.name.removeprefix('table')}, as printed"
-    return Block(title=title, corner="method", columns=_task_columns(data, False), rows=tuple(rows))
+    return _task_block(title, _task_columns(data, with_means=False), rows)
 
 
-def split_by_group(block: Block) -> Iterable[Block]:
-    """One narrower block for each group of columns."""
-    for group in dict.fromkeys(column.group for column in block.columns):
-        kept = [index for index, column in enumerate(block.columns) if column.group == group]
-        yield replace(
-            block,
-            title=f"{block.title}: {group}",
-            columns=tuple(block.columns[index] for index in kept),
-            rows=tuple((name, tuple(cells[index] for index in kept)) for name, cells in block.rows),
-        )
+def _task_block(
+    title: str, columns: tuple[Column, ...], rows: list[tuple[str, tuple[Entry, ...]]]
+) -> Block:
+    return Block(title=title, corner="method", across="task", columns=columns, rows=tuple(rows))
 
 
-def transposed(block: Block, corner: str) -> Block:
-    """Rows as columns; a name breaks before its suffix."""
-    return Block(
-        title=block.title,
-        corner=corner,
-        columns=tuple(Column(name.replace("+", "\n+")) for name, _ in block.rows),
-        rows=tuple(
-            (column.title.replace("\n", " "), tuple(cells[index] for _, cells in block.rows))
-            for index, column in enumerate(block.columns)
-        ),
-    )
-
-
-def _task_columns(data: TableData, with_means: bool) -> tuple[Column, ...]:
+def _task_columns(data: TableData, *, with_means: bool) -> tuple[Column, ...]:
     columns: list[Column] = []
     for group, heading in data.grid.benchmark.groups.items():
         tasks = [task for task in data.grid.benchmark.tasks if task.group == group]

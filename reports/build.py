@@ -10,10 +10,10 @@ from pathlib import Path
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Benchmark, Table
-from reports import latex, markdown, tidy
-from reports.blocks import page
+from reports import latex, markdown
 from reports.grid import Measurement, load_grid
-from reports.tables import TableData, tabulate_grid
+from reports.layouts import Report, report
+from reports.tables import TableData
 
 LIST = "python -m reports show --help"
 ACCURACY_FROM, REDUNDANCY_FROM = "table2", "table5"
@@ -34,24 +34,24 @@ def build(results: Path, out: Path, scale: str) -> Built:
     folder = out / scale
     files: list[Path] = []
     tables = list(load_tables(results, scale))
-    for data in tables:
-        laid_out = page(data)
+    for table in tables:
         texts = {
-            "md": markdown.render(laid_out),
-            "tex": latex.render(laid_out),
-            "csv": tidy.render(data),
+            "md": markdown.render(table.page),
+            "tex": latex.render(table.page),
+            "csv": table.csv,
         }
         for suffix, text in texts.items():
-            files.append(write(folder / f"{data.table.name}.{suffix}", text.encode()))
-    for name, encoded in _figures({data.table.name: data for data in tables}):
+            files.append(write(folder / f"{table.name}.{suffix}", text.encode()))
+    of_tasks = {table.name: table.data for table in tables if isinstance(table.data, TableData)}
+    for name, encoded in _figures(of_tasks):
         for suffix, content in encoded.items():
             files.append(write(folder / f"{name}.{suffix}", content))
     # Tables share rows, so the same cell may be missing from two of them.
-    holes = {found.path: found for data in tables for found in data.holes}
+    holes = {found.path: found for table in tables for found in table.holes}
     return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()))
 
 
-def load_tables(results: Path, scale: str, name: str | None = None) -> Iterator[TableData]:
+def load_tables(results: Path, scale: str, name: str | None = None) -> Iterator[Report]:
     """Compute every table of a scale, or the one that is named.
 
     Raises:
@@ -90,14 +90,14 @@ def write(path: Path, content: bytes) -> Path:
 
 def _tables_of(
     benchmark: Benchmark, tables: list[Table], results: Path, scale: str
-) -> Iterator[TableData]:
+) -> Iterator[Report]:
     if not tables:
         return
     declared = benchmark.scales[scale]
     # The paper's tables are each of one backbone: the first that a scale names.
     grid = load_grid(benchmark, declared, declared.backbones[0], results)
     for table in tables:
-        yield tabulate_grid(table, grid)
+        yield report(table, grid)
 
 
 def _figures(tables: dict[str, TableData]) -> Iterator[tuple[str, dict[str, bytes]]]:

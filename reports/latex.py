@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-from reports.blocks import Block, Column, Entry, Page
+from reports.page import Block, Column, Entry, Page
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
@@ -46,9 +46,10 @@ def render(page: Page) -> str:
     if page.warning:
         parts.append(f"\\textbf{{{escape(page.warning)}}}\n")
     parts += [f"{escape(line)}\n" for line in page.legend]
-    parts += [_table(page.means, page), _table(page.by_task, page)]
+    parts += [_table(block, page) for block in page.ours]
     parts += [f"$^{{{letter}}}$ {escape(text)}\n" for letter, text in page.notes]
-    parts += [_table(page.paper_by_task, page), r"\end{document}"]
+    parts += [_table(block, page) for block in page.paper]
+    parts.append(r"\end{document}")
     return "\n".join(parts) + "\n"
 
 
@@ -61,7 +62,6 @@ def escape(text: str) -> str:
 def _table(block: Block, page: Page) -> str:
     # A table is copied out alone, so its caption repeats what it must not be taken for.
     caption = ". ".join(filter(None, [f"{page.title}: {block.title}", page.warning]))
-    is_by_task = any(column.group for column in block.columns)
     lines = [
         r"\begin{table}[!htp]",
         r"\centering",
@@ -71,8 +71,10 @@ def _table(block: Block, page: Page) -> str:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         f"\\begin{{tabular}}{{l{_alignment(block)}}}",
         r"\toprule",
-        *(_group_headings(block) if is_by_task else ()),
-        " & ".join([block.corner, *(_heading(column, is_by_task) for column in block.columns)])
+        *(_group_headings(block) if block.is_grouped else ()),
+        " & ".join(
+            [block.corner, *(_heading(column, block.is_grouped) for column in block.columns)]
+        )
         + r" \\",
         r"\midrule",
         *(" & ".join([escape(name), *map(_text, cells)]) + r" \\" for name, cells in block.rows),

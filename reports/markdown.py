@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.blocks import Block, Entry, Page, split_by_group
+from reports.page import Block, Entry, Page, split_by_group
 
 SPECIAL = "\\`*_|<>"
 
@@ -13,12 +13,11 @@ def render(page: Page) -> str:
     if page.warning:
         parts.append(f"> **{escape(page.warning)}**")
     parts.append("\n".join(f"- {escape(line)}" for line in page.legend))
-    parts.append(_section(page.means))
-    parts += [_section(block) for block in split_by_group(page.by_task)]
+    parts += [_section(part) for block in page.ours for part in split_by_group(block)]
     if page.notes:
         lines = [f"- <sup>{letter}</sup> {escape(text)}" for letter, text in page.notes]
         parts += ["## Notes", "\n".join(lines)]
-    parts += [_section(block) for block in split_by_group(page.paper_by_task)]
+    parts += [_section(part) for block in page.paper for part in split_by_group(block)]
     return "\n\n".join(parts) + "\n"
 
 

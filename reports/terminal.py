@@ -1,12 +1,11 @@
-"""A page for the terminal: the means, then the tasks as rows and the methods as columns."""
+"""A page for the terminal: a wide block has its rows and columns change places, so that it fits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from textwrap import fill
 
-from reports.blocks import Block, Column, Entry, Page, transposed
+from reports.page import Block, Column, Entry, Page, transposed, with_columns
 
 WIDTH = 138
 WORD = 8
@@ -17,9 +16,9 @@ def render(page: Page, width: int = WIDTH) -> str:
     parts = [fill(page.title, width)]
     if page.warning:
         parts.append(fill(f"!! {page.warning}", width, subsequent_indent="   "))
-    parts.append(_grid(_without_column(page.means, "paper\nparams")))
-    by_task = transposed(page.by_task, "task")
-    parts += [_grid(block) for block in _chunks(by_task, width)]
+    for block in page.ours:
+        shown = transposed(block) if block.is_grouped else _narrowed(block)
+        parts += [_grid(chunk) for chunk in _chunks(shown, width)]
     parts.append("\n".join(fill(line, width, subsequent_indent="  ") for line in page.legend))
     if page.notes:
         notes = (f"[{letter}] {text}" for letter, text in page.notes)
@@ -27,11 +26,9 @@ def render(page: Page, width: int = WIDTH) -> str:
     return "\n\n".join(parts)
 
 
-def _without_column(block: Block, title: str) -> Block:
-    """The block without a column that the files have, to fit the width."""
-    kept = [index for index, column in enumerate(block.columns) if column.title != title]
-    rows = tuple((name, tuple(cells[index] for index in kept)) for name, cells in block.rows)
-    return replace(block, columns=tuple(block.columns[index] for index in kept), rows=rows)
+def _narrowed(block: Block) -> Block:
+    """The block without the columns that only the files have."""
+    return with_columns(block, [i for i, column in enumerate(block.columns) if column.in_terminal])
 
 
 def _chunks(block: Block, width: int) -> Iterator[Block]:
@@ -41,16 +38,11 @@ def _chunks(block: Block, width: int) -> Iterator[Block]:
     for index, column in enumerate(block.columns):
         needed = 2 + _column_width(block, index, column)
         if used + needed > width and index > start:
-            yield _columns(block, start, index)
+            yield with_columns(block, range(start, index))
             start, used = index, label
         used += needed
     if start < len(block.columns):
-        yield _columns(block, start, len(block.columns))
-
-
-def _columns(block: Block, start: int, stop: int) -> Block:
-    rows = tuple((name, cells[start:stop]) for name, cells in block.rows)
-    return replace(block, columns=block.columns[start:stop], rows=rows)
+        yield with_columns(block, range(start, len(block.columns)))
 
 
 def _column_width(block: Block, index: int, column: Column) -> int:

@@ -23,7 +23,7 @@ from benchmarks.harness.errors import (
     output_closed,
     unknown,
 )
-from benchmarks.harness.execute import Settings, pending, require
+from benchmarks.harness.execute import Settings, at_hand, pending, require
 from benchmarks.harness.progress import Progress, default_jobs, estimate
 from benchmarks.harness.record import InvalidRecord, primary_value
 from benchmarks.harness.registry import BENCHMARKS, declared, scale_named, select
@@ -84,8 +84,9 @@ def show(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run the chosen cells that are not done."""
     settings = _settings(options)
-    cells = select(options.selectors, options.scale)
-    _check_overrides(cells, settings)
+    chosen = select(options.selectors, options.scale)
+    _check_overrides(chosen, settings)
+    cells = _at_hand(chosen, settings)
     todo = pending(cells, settings, options.rerun)
     print(
         f"{len(cells)} cells chosen at scale {options.scale}, {len(cells) - len(todo)} done before"
@@ -190,6 +191,18 @@ def _is_older_code(settings: Settings, cell: Cell) -> bool:
     record = settings.store.load(cell)
     trees = {folder: provenance.tree_hash(folder) for folder in provenance.FOLDERS}
     return record is not None and record["code"]["trees"] != trees
+
+
+def _at_hand(chosen: Sequence[Cell], settings: Settings) -> list[Cell]:
+    cells, absent = at_hand(chosen, settings)
+    for device, count in absent.items():
+        text = f"{count} of {len(chosen)} cells are of the device {device}, which is not at hand"
+        if settings.device != "auto":
+            text += f" with --device {settings.device}"
+        if not cells:
+            raise UsageError(f"nothing to run: {text}")
+        print(f"left out: {text}")
+    return cells
 
 
 def _check_overrides(cells: Sequence[Cell], settings: Settings) -> None:

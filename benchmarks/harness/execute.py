@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,6 +93,19 @@ def pending(cells: Iterable[Cell], settings: Settings, rerun: str = "failed") ->
     return [cell for cell in cells if settings.state(cell) in RERUN[rerun]]
 
 
+def at_hand(cells: Iterable[Cell], settings: Settings) -> tuple[list[Cell], Counter[str]]:
+    """Return the cells whose device is at hand, and how many are left out for want of each device."""
+    here: list[Cell] = []
+    absent: Counter[str] = Counter()
+    for cell in cells:
+        wanted = _wanted_device(cell)
+        if wanted is None or _is_at_hand(wanted, settings.device):
+            here.append(cell)
+        else:
+            absent[wanted] += 1
+    return here, absent
+
+
 def require(cells: Sequence[Cell], settings: Settings) -> None:
     """Raise a ``UsageError`` that gives a command, if data for any of the cells are not there."""
     context = _context(settings, device="cpu")
@@ -110,7 +124,7 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
     """
     benchmark, scale = declared(cell, settings.scale)
     config = settings.config(cell)
-    device = _device(settings.device)
+    device = _device_of(cell, settings.device)
     started = datetime.now(UTC)
     interrupt: BaseException | None = None
     outcome = Outcome()
@@ -193,6 +207,22 @@ def _device(name: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _wanted_device(cell: Cell) -> str | None:
+    return benchmark_named(cell.benchmark).task(cell.task).device
+
+
+def _device_of(cell: Cell, asked: str) -> str:
+    wanted = _wanted_device(cell)
+    return _device(asked) if wanted is None or asked.startswith(wanted) else wanted
+
+
+def _is_at_hand(wanted: str, asked: str) -> bool:
+    """Whether this machine has the device, and a run on the one ``asked`` for includes it."""
+    if asked != "auto" and not asked.startswith(wanted):
+        return False
+    return wanted == "cpu" or _device("auto") == wanted
 
 
 def _prepare_process(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Event
 from benchmarks.harness.record import InvalidRecord
+from benchmarks.harness.registry import benchmark_named
 from benchmarks.harness.store import Store
 
 
@@ -51,16 +52,19 @@ class Progress:
 
 def estimate(cells: Sequence[Cell], store: Store, jobs: int) -> str:
     """Say how long cells will take, by the median seconds of their methods' records so far."""
-    seconds: defaultdict[str, list[float]] = defaultdict(list)
+    seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for _, cell in store.files():
         with suppress(InvalidRecord):
             record = store.load(cell) if cell else None
             if cell and record and record["status"] == "ok":
-                seconds[cell.method].append(record["cost"]["total_seconds"])
+                seconds[cell.benchmark, cell.method].append(record["cost"]["total_seconds"])
     if not seconds:
         return f"cells to run: {len(cells)}; no record of this scale says how long one takes"
     typical = median(value for values in seconds.values() for value in values)
-    total = sum(median(seconds.get(cell.method, [typical])) for cell in cells) / jobs
+    total = 0.0
+    for cell in cells:
+        processes = 1 if benchmark_named(cell.benchmark).is_timed else jobs
+        total += median(seconds.get((cell.benchmark, cell.method), [typical])) / processes
     wait = f"{max(1, total):.0f} s" if total < 120 else f"{total / 60:.0f} minutes"
     return f"cells to run: {len(cells)}, about {wait} in {jobs} processes, by earlier records"
 

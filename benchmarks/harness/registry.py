@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from benchmarks.cost.spec import COST
 from benchmarks.harness.cell import PARTS, Cell, Selector
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.spec import Benchmark, Scale
 from benchmarks.vtab1k.spec import VTAB1K
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (VTAB1K,)}
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (VTAB1K, COST)}
 """All benchmarks by name; add a new one's ``spec.py`` object here."""
 
 LIST = "python -m benchmarks ls"

@@ -31,6 +31,7 @@ class Task:
         group: The group of tasks whose mean it enters.
         num_classes: Size of the answer.
         n_test: Size of the test split of the real data.
+        device: ``cpu`` or ``cuda`` for a task that is about one of them; None: what a run is given.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Task:
     group: str
     num_classes: int
     n_test: int
+    device: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +83,13 @@ class Table:
         name: ``table2``, for instance; also the name of the file with the published numbers.
         title: What the table shows.
         rows: Method names in the paper's order, the ones without an implementation included.
+        layout: What its columns are: ``tasks``, or one of the other layouts that `reports` knows.
     """
 
     name: str
     title: str
     rows: tuple[str, ...]
+    layout: str = "tasks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +109,7 @@ class Benchmark:
         tables: Tables of the paper that its records feed.
         runner: Module with ``run(cell, config, context) -> Outcome``; imported when a cell runs.
         configure: Resolves a cell's configuration and the source of each value.
+        is_timed: Whether its cells measure time: such a cell runs with no other beside it.
     """
 
     name: str
@@ -119,6 +124,7 @@ class Benchmark:
     tables: tuple[Table, ...]
     runner: str
     configure: Callable[[Benchmark, Cell, Scale], dict[str, Choice]] = field(repr=False)
+    is_timed: bool = False
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

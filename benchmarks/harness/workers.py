@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import Event, Report, Settings, run_group
+from benchmarks.harness.registry import benchmark_named
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -41,10 +42,19 @@ _is_running = False
 def run_many(cells: Sequence[Cell], settings: Settings, jobs: int, report: Report) -> None:
     """Run cells over ``jobs`` processes and report what happens; the records are in the store.
 
+    Cells that measure time run after all others, one at a time.
+
     Raises:
         UsageError: A worker process was killed from outside.
     """
-    groups = _groups(cells)
+    timed = [cell for cell in cells if benchmark_named(cell.benchmark).is_timed]
+    _run_groups(_groups([cell for cell in cells if cell not in timed]), settings, jobs, report)
+    _run_groups(_groups(timed), settings, 1, report)
+
+
+def _run_groups(
+    groups: Sequence[Sequence[Cell]], settings: Settings, jobs: int, report: Report
+) -> None:
     if jobs == 1 or len(groups) <= 1:
         for group in groups:
             run_group(group, settings, report)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from reports import build, latex, markdown, terminal, tidy
-from reports.blocks import Entry, page
+from reports.blocks import page
 from reports.cli import main
+from reports.page import Entry
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.store import State
 from reports import blocks, published
+from reports.page import FAILED, HOLE, NOT_IN_SUITE
 
 
 def row_of(data, method):
@@ -52,7 +53,7 @@ def test_differences_are_paired_by_task_and_seed(full_world):
 
 
 def test_texts_of_the_means(full_world):
-    block = blocks.page(full_world.table()).means
+    block = blocks.page(full_world.table()).ours[0]
     ours = entries_of(block, "lora-r8+linear")
     assert ours["All tasks"].text == "66.3 ± 1.4"
     assert ours["Δ base [95 %]"].text == "+2.00 [-0.48, +4.48]"
@@ -66,8 +67,8 @@ def test_texts_of_the_means(full_world):
 
 def test_a_method_that_the_suite_lacks_is_a_row_but_not_a_hole(full_world):
     data = full_world.table()
-    bitfit = entries_of(blocks.page(data).means, "bitfit")
-    assert bitfit["Average"].text == blocks.NOT_IN_SUITE
+    bitfit = entries_of(blocks.page(data).ours[0], "bitfit")
+    assert bitfit["Average"].text == NOT_IN_SUITE
     assert bitfit["paper All"].text == "62.0"
     assert data.holes == []
 
@@ -86,8 +87,8 @@ def test_a_missing_task_makes_every_mean_over_it_a_hole(full_world):
     assert penalised.over_base is None
     assert len(data.holes) == 2
     page = blocks.page(data)
-    assert entries_of(page.by_task, "lora-r8")["Cifar100"] == (blocks.HOLE, "")
-    assert entries_of(page.means, "lora-r8")["All tasks"].text == blocks.HOLE
+    assert entries_of(page.ours[1], "lora-r8")["Cifar100"] == (HOLE, "")
+    assert entries_of(page.ours[0], "lora-r8")["All tasks"].text == HOLE
     assert "Declared cells without a number: 2 of 24." in page.legend
 
 
@@ -99,7 +100,7 @@ def test_fewer_seeds_say_their_n(full_world):
     # Without the same seeds everywhere there is a mean of the tasks' means, but no spread of it.
     assert row.all_set_average.mean == pytest.approx((51 + 62 + 80) / 3)
     assert (row.all_set_average.std, row.all_set_average.n) == (None, 1)
-    assert entries_of(blocks.page(data).by_task, "lora-r8")["Eurosat"].text == "80.0 (n=1)"
+    assert entries_of(blocks.page(data).ours[1], "lora-r8")["Eurosat"].text == "80.0 (n=1)"
     assert row_of(data, "lora-r8+linear").over_base.n_pairs == 5
 
 
@@ -107,7 +108,7 @@ def test_a_diverged_cell_is_marked_and_named(full_world):
     for seed in (0, 1):
         full_world.write("eurosat", "lora-r8", seed, status="diverged")
     page = blocks.page(full_world.table())
-    assert entries_of(page.by_task, "lora-r8")["Eurosat"] == (blocks.FAILED, "a")
+    assert entries_of(page.ours[1], "lora-r8")["Eurosat"] == (FAILED, "a")
     assert page.notes[0][0] == "a"
     assert "status diverged" in page.notes[0][1]
     assert "vtab1k/vit_micro/eurosat/lora-r8/1" in page.notes[0][1]
@@ -120,7 +121,7 @@ def test_an_edited_record_is_not_used_and_is_named(full_world):
     assert row_of(data, "lora-r8").cells["eurosat"].spread.n == 1
     assert [found.state for found in data.holes] == [State.INVALID]
     page = blocks.page(data)
-    assert entries_of(page.by_task, "lora-r8")["Eurosat"] == ("80.0 (n=1)", "a")
+    assert entries_of(page.ours[1], "lora-r8")["Eurosat"] == ("80.0 (n=1)", "a")
     assert "micro/vtab1k/vit_micro/eurosat/lora-r8/0.json" in page.notes[0][1]
 
 
@@ -141,7 +142,7 @@ def test_a_record_of_another_configuration_is_a_hole(full_world):
 
 
 def test_the_papers_cells_stand_as_printed(full_world):
-    block = blocks.page(full_world.table()).paper_by_task
+    block = blocks.page(full_world.table()).paper[0]
     assert entries_of(block, "lora-r8+linear")["Caltech101"].text == "0.2 ↓"
     assert entries_of(block, "lora-r8")["Caltech101"].text == "94.1"
     assert "lora-r8+control" not in dict(block.rows)
@@ -163,6 +164,6 @@ def test_the_declared_tables_have_every_published_row_in_order(name):
     assert [row for row in table.rows if paper.row(row)] == [row.method for row in paper.rows]
 
 
-@pytest.mark.parametrize("name", published.names())
+@pytest.mark.parametrize("name", ["table2", "table5"])
 def test_the_published_tasks_are_the_declared_ones(name):
     assert published.load(name).tasks == tuple(task.name for task in BENCHMARKS["vtab1k"].tasks)

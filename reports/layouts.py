@@ -1,0 +1,65 @@
+"""A declared table, computed and written: one function for each layout that a table may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.harness.spec import Table
+from reports import blocks, tidy
+from reports.cost.blocks import page as cost_page
+from reports.cost.table import CostTable, tabulate_costs
+from reports.cost.tidy import render as cost_csv
+from reports.grid import Grid, Measurement
+from reports.page import Page
+from reports.tables import TableData, tabulate_grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One table at one scale.
+
+    Attributes:
+        name: Name of the table.
+        data: Its numbers.
+        page: Its text, for Markdown, LaTeX and terminal.
+        csv: Its numbers as tidy CSV.
+        holes: The declared cells that have no number.
+    """
+
+    name: str
+    data: TableData | CostTable
+    page: Page
+    csv: str
+    holes: tuple[Measurement, ...]
+
+
+def report(table: Table, grid: Grid) -> Report:
+    """Compute a table from the declared grid, and write it."""
+    return LAYOUTS[table.layout](table, grid)
+
+
+def _tasks(table: Table, grid: Grid) -> Report:
+    data = tabulate_grid(table, grid)
+    return Report(
+        name=table.name,
+        data=data,
+        page=blocks.page(data),
+        csv=tidy.render(data),
+        holes=tuple(data.holes),
+    )
+
+
+def _cost(table: Table, grid: Grid) -> Report:
+    data = tabulate_costs(table, grid)
+    return Report(
+        name=table.name,
+        data=data,
+        page=cost_page(data),
+        csv=cost_csv(data),
+        holes=tuple(data.holes),
+    )
+
+
+LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {"tasks": _tasks, "cost": _cost}
+"""By the name that `Table.layout` gives."""

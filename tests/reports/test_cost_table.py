@@ -1,0 +1,197 @@
+"""The table of costs from hand-made records against numbers worked out by hand; holes; every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+
+import pytest
+
+from benchmarks.cost.spec import BASELINE, COST, VARIANTS
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.record import Outcome, build_record
+from benchmarks.harness.registry import BENCHMARKS
+from benchmarks.harness.store import Store
+from reports import latex, markdown, terminal
+from reports.cli import main
+from reports.grid import load_grid
+from reports.layouts import LAYOUTS, report
+from reports.page import FAILED, HOLE
+from reports.published.costs import load_costs
+
+(TABLE,) = COST.tables
+SCALE = COST.scales["paper"]
+
+COUNTS = {
+    BASELINE: (281e9, 534e9, 1000, 2 * 2**30),
+    "closed-linear": (281e9, 534e9, 1065, 2.002 * 2**30),
+    "maps-linear": (415.8e9, 924e9, 20_000, 6 * 2**30),
+}
+QUARTILES = {"median": 1.0025, "lower_quartile": 0.9812, "upper_quartile": 1.031}
+SINGLE = {"median": 1.75, "lower_quartile": None, "upper_quartile": None}
+
+
+def write(results, task, method, *, status="ok", gpu=None, left_out=None):
+    cell = Cell("cost", "vit_b16", task, method, 0)
+    names = ("forward_flops", "step_flops", "aten_ops", "peak_memory_bytes")
+    metrics = {
+        "step_ratio/closed-linear": QUARTILES,
+        "own_share/closed-linear": {k: v - 0.99 for k, v in QUARTILES.items()},
+        "step_ratio/maps-linear": SINGLE,
+    }
+    outcome = Outcome(
+        metrics=metrics if status == "ok" else {},
+        counts={"batch_size": 8, "tokens": 197, "matrices": 36, "rounds": 9, "literal_rounds": 3},
+        cost={
+            "baseline_step_seconds": 0.02134,
+            "by_variant": {k: dict(zip(names, v, strict=True)) for k, v in COUNTS.items()},
+        },
+        protocol={"left_out": left_out or {}},
+    )
+    record = build_record(
+        COST,
+        SCALE,
+        cell,
+        COST.config(cell, SCALE),
+        status=status,
+        error=None if status == "ok" else "it went wrong",
+        outcome=outcome,
+        sources={},
+        where={
+            "code": {},
+            "environment": {},
+            "hardware": {"gpu": gpu, "cpu": "a CPU", "threads": 2},
+        },
+        run={},
+    )
+    Store(results, "paper").write(cell, record)
+
+
+def table(results):
+    return report(TABLE, load_grid(COST, SCALE, "vit_b16", results))
+
+
+def row(page, block, label):
+    (found,) = [b for b in page.ours if b.title.startswith(block)]
+    headings = (column.title.replace("\n", " ") for column in found.columns)
+    return dict(zip(headings, (cell.text for cell in dict(found.rows)[label]), strict=True))
+
+
+def test_texts_of_a_cpu_cell_by_hand(tmp_path):
+    write(tmp_path, "cpu-fp32", "lora-r2")
+    page = table(tmp_path).page
+    assert page.warning is None
+    title = next(block.title for block in page.ours)
+    assert title == (
+        "lora-r2 · CPU, float32 · batch 8 × 197 tokens, 36 matrices · "
+        "rounds: 9, printed and maps 3 · a CPU, threads: 2"
+    )
+    assert row(page, "lora-r2 · CPU", "R_l closed, tokens") == {
+        "step %": "100.2 [98.1, 103.1]",
+        "own %": "1.25 [-0.88, 4.10]",
+        "memory %": "100.10",
+        "FLOPs %": "100.00",
+        # 281e9 / 2 x 32 / 8
+        "fwd TMAC": "0.562",
+        "ops +": "65",
+        "paper time": "+34",
+        "paper FLOPs": "0.83",
+        "paper GB": "4.0",
+    }
+    maps = row(page, "lora-r2 · CPU", "R_l maps, images")
+    assert (maps["step %"], maps["own %"], maps["fwd TMAC"]) == ("175.0", "", "0.832")
+    base = row(page, "lora-r2 · CPU", "no penalty")
+    assert (base["step %"], base["memory %"]) == ("100", "100 (2.00 GiB)")
+    assert (base["paper time"], base["paper FLOPs"], base["paper GB"]) == ("100", "0.56", "3.4")
+
+
+def test_seconds_are_shown_for_a_gpu_alone(tmp_path):
+    write(tmp_path, "cpu-fp32", "lora-r2")
+    write(tmp_path, "cuda-bf16", "lora-r2", gpu="some GPU")
+    page = table(tmp_path).page
+    assert row(page, "lora-r2 · CUDA, bf", "no penalty")["step %"] == "100 (21.34 ms)"
+    assert any("bfloat16" in block.title and "some GPU" in block.title for block in page.ours)
+    assert not any(" ms" in row(page, "lora-r2 · CPU", v.label)["step %"] for v in VARIANTS)
+
+
+def test_only_methods_of_the_papers_table_stand_beside_it(tmp_path):
+    for method in ("lora-r8", "dtl-r2"):
+        write(tmp_path, "cpu-fp32", method)
+    page = table(tmp_path).page
+    assert row(page, "lora-r8 · CPU", "R_l closed, tokens")["paper time"] == ""
+    assert row(page, "dtl-r2 · CPU", "R_e printed, tokens")["paper time"] == "+14"
+    assert row(page, "dtl-r2 · CPU", "no penalty, again (A/A)")["paper time"] == ""
+
+
+def test_what_is_missing_is_a_hole(tmp_path):
+    write(tmp_path, "cpu-fp32", "lora-r2", left_out={"literal-linear": "out of memory"})
+    write(tmp_path, "cpu-fp32", "lora-r8", status="oom")
+    found = table(tmp_path)
+    assert len(found.holes) == 8
+    assert "Declared cells without a number: 8 of 9." in found.page.legend
+    missing = row(found.page, "dtl-r2 · CPU", f"all {len(VARIANTS)} variants")
+    assert set(missing.values()) == {HOLE}
+    failed = row(found.page, "lora-r8 · CPU", f"all {len(VARIANTS)} variants")
+    assert failed["step %"] == FAILED
+    assert "status oom: cost/vit_b16/cpu-fp32/lora-r8/0" in found.page.notes[0][1]
+    assert row(found.page, "lora-r2 · CPU", "R_l printed, tokens")["step %"] == "out of memory"
+    assert row(found.page, "lora-r2 · CPU", "R_e closed, tokens")["step %"] == HOLE
+
+
+def test_csv_has_every_number_in_full(tmp_path):
+    write(tmp_path, "cpu-fp32", "lora-r2")
+    lines = list(csv.DictReader(io.StringIO(table(tmp_path).csv)))
+    assert len(lines) == 9 * len(VARIANTS) * 6
+    found = {
+        (line["task"], line["method"], line["variant"], line["quantity"]): line for line in lines
+    }
+    step = found["cpu-fp32", "lora-r2", "closed-linear", "step_ratio"]
+    assert (step["median"], step["low"], step["paper_printed"]) == ("1.0025", "0.9812", "+34")
+    assert found["cpu-fp32", "lora-r2", "maps-linear", "flops_ratio"]["median"] == repr(924 / 534)
+    absent = found["cuda-fp32", "lora-r2", "closed-linear", "step_ratio"]
+    assert (absent["median"], absent["state"], absent["paper_printed"]) == ("", "missing", "+34")
+
+
+def test_every_format_has_every_variant_and_fits(tmp_path):
+    write(tmp_path, "cpu-fp32", "lora-r2", gpu=None)
+    page = table(tmp_path).page
+    shown = terminal.render(page)
+    assert max(map(len, shown.splitlines())) <= 140
+    for text in (shown, markdown.render(page).replace("\\", ""), latex.render(page)):
+        for variant in VARIANTS:
+            assert variant.label in text.replace("\\_", "_")
+    assert "0.4 ↑" in markdown.render(page)
+    assert latex.render(page).isascii()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_compiles(tmp_path):
+    write(tmp_path, "cpu-fp32", "lora-r2")
+    (tmp_path / "table.tex").write_text(latex.render(table(tmp_path).page))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_the_smallest_scale_says_what_it_is_not(tmp_path, capsys):
+    assert main(["show", "table6", "--scale", "smoke", "--results", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "NOT a reproduction" in out
+    assert "EMBEDDED" not in out
+
+
+def test_the_declared_rows_are_the_published_ones_in_order():
+    paper = load_costs("table6")
+    assert tuple(paper.cells) == TABLE.rows
+    assert paper.cells["full"] == {
+        "memory_gb": "4.9",
+        "flops_t": "0.54",
+        "time": "-",
+        "accuracy": "68.9",
+    }
+
+
+def test_every_declared_table_has_a_layout():
+    assert {table.layout for b in BENCHMARKS.values() for table in b.tables} == set(LAYOUTS)
