@@ -1,4 +1,4 @@
-"""The command line of the reports: ``python -m reports build`` and ``show``."""
+"""The command line of the reports: ``python -m reports build``, ``show`` and ``method``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 
 from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError, output_closed
 from benchmarks.harness.store import State
-from reports import terminal
-from reports.blocks import page
+from reports import method, terminal
 from reports.build import build, load_tables, scales, table_names
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
+FIGURES = Path("resora/figures")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return _build(options) if options.command == "build" else _show(options)
+        return COMMANDS[options.command](options)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -45,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     builder.add_argument("--out", type=Path, default=TABLES, help="folder to write <scale>/ into")
     shower = commands.add_parser("show", parents=[common], help="print a table in the terminal")
     shower.add_argument("table", help=f"one of: {', '.join(table_names())}")
+    measurer = commands.add_parser("method", help="measure and draw what resora/METHOD.md shows")
+    measurer.add_argument("--out", type=Path, default=FIGURES, help="folder to write into")
     return parser
 
 
@@ -69,6 +71,15 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    for data in load_tables(options.results, options.scale, options.table):
-        print(terminal.render(page(data)))
+    for table in load_tables(options.results, options.scale, options.table):
+        print(terminal.render(table.page))
     return DONE
+
+
+def _method(options: argparse.Namespace) -> int:
+    for path in method.build(options.out):
+        print(path)
+    return DONE
+
+
+COMMANDS = {"build": _build, "show": _show, "method": _method}

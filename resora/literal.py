@@ -8,8 +8,13 @@ Shapes: features dH (r, d, N) of one adapted matrix; dH[i, :, n] is dh_i^n.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 __all__ = [
     "cosine",
@@ -43,29 +48,34 @@ def features_from_maps(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def euclidean(dh: Tensor, beta: float) -> Tensor:
     """R_e, Eq. 5."""
-    pairs = [torch.exp(-beta * (p - q).square().sum(0)).mean() for p, q in _pairs(dh)]
+    pairs = [torch.exp(-beta * (p - q).square().sum(0)).mean() for p, q in _pairs(list(dh))]
     return _sum(pairs, dh)
 
 
 def cosine(dh: Tensor, power: int = 1) -> Tensor:
     """R_c, Eq. 6, which has the first power of each cosine."""
     pairs = [
-        ((p * q).sum(0) / (p.norm(dim=0) * q.norm(dim=0))).pow(power).mean() for p, q in _pairs(dh)
+        ((p * q).sum(0) / (p.norm(dim=0) * q.norm(dim=0))).pow(power).mean()
+        for p, q in _pairs(list(dh))
     ]
     return _sum(pairs, dh)
 
 
 def linear(dh: Tensor) -> Tensor:
     """R_l, Eq. 7, with products dH_i dH_j^T of size d x d; dH.mT gives the transposed reading."""
+    own = [(h @ h.T).norm() for h in dh]
     pairs = [
-        (p @ q.T).norm().square() / ((p @ p.T).norm() * (q @ q.T).norm()) for p, q in _pairs(dh)
+        (p @ q.T).norm().square() / (own_p * own_q)
+        for (p, own_p), (q, own_q) in _pairs(list(zip(dh, own, strict=True)))
     ]
     return _sum(pairs, dh)
 
 
 def linear_joint(dh: Tensor) -> Tensor:
     """R_l with inner products of whole matrices in place of matrix products."""
-    pairs = [(p * q).sum().square() / (p.square().sum() * q.square().sum()) for p, q in _pairs(dh)]
+    pairs = [
+        (p * q).sum().square() / (p.square().sum() * q.square().sum()) for p, q in _pairs(list(dh))
+    ]
     return _sum(pairs, dh)
 
 
@@ -89,13 +99,15 @@ def nonlinear(dh: Tensor, fraction: float, width: str = "median") -> Tensor:
         if width == "detached":
             sigma = sigma.detach()
         centred.append(torch.exp(-distance.square() / (2 * sigma**2)) @ centring)
+    own = [(k @ k).trace() for k in centred]
     pairs = [
-        (p @ q).trace() / ((p @ p).trace() * (q @ q).trace()).sqrt() for p, q in _pairs(centred)
+        (p @ q).trace() / (own_p * own_q).sqrt()
+        for (p, own_p), (q, own_q) in _pairs(list(zip(centred, own, strict=True)))
     ]
     return _sum(pairs, dh)
 
 
-def _pairs(items: Tensor | list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+def _pairs(items: Sequence[Item]) -> list[tuple[Item, Item]]:
     count = len(items)
     return [(items[i], items[j]) for i in range(count) for j in range(i + 1, count)]
 
