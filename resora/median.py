@@ -8,17 +8,17 @@ from torch import Tensor
 ALL_PAIRS_UP_TO = 96
 """With fewer numbers in a row than this, all pairs are formed."""
 
-_ROUNDS = 80
+_ROUNDS = 200
 _QUANTILES = 48
 _SAMPLE = 400
+_FEW = 4096
 
 
 def median_distance(z: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the median over p < q of |z_p - z_q|; of two middle ones, the smaller (as torch does).
 
-    Many numbers are sorted; then one search for each number counts the distances up to a bound, and
-    the bound moves by the secant rule inside a shrinking bracket, until it is off by at most one
-    pair in a million; of the distances, the one next to the bound is returned.
+    Many numbers are sorted; then one search for each number counts the distances up to a bound. Two
+    bounds close in on the median by the secant rule, until the few distances between them can be listed.
 
     Args:
         z: (..., N), without gradient.
@@ -73,16 +73,14 @@ def _by_search(z: Tensor, mask: Tensor | None) -> Tensor:
     last = ordered.gather(-1, (valid - 1).clamp_min(0)).squeeze(-1)
     widest = torch.where(pairs > 0, last - ordered[:, 0], 0)
     search = _Search(ordered, valid, (pairs - 1) // 2 + 1, widest)
-    # The same search with few numbers as starting points costs little and ends close.
-    bound, slope = search.solve(_guess(ordered, valid), None, max(1, number // _SAMPLE), 1e-4)
-    return search.solve(bound, slope, 1, 3e-7)[0]
+    return search.close_in(*search.approach(_guess(ordered, valid)))
 
 
 def _guess(ordered: Tensor, valid: Tensor) -> Tensor:
     """Return the median distance between a few quantiles: right to a few percent."""
     steps = (torch.arange(_QUANTILES, device=ordered.device) + 0.5) / _QUANTILES
     at = (steps * valid).long().clamp_max(ordered.shape[-1] - 1)
-    return all_pairs_median(ordered.gather(-1, at), None).nan_to_num(0.0)
+    return all_pairs_median(ordered.gather(-1, at)).nan_to_num(0.0)
 
 
 class _Search:
@@ -97,67 +95,93 @@ class _Search:
 
     def __init__(self, ordered: Tensor, valid: Tensor, wanted: Tensor, widest: Tensor) -> None:
         self.ordered, self.valid, self.wanted, self.widest = ordered, valid, wanted, widest
+        self.index = torch.arange(ordered.shape[-1], device=ordered.device)
 
-    def count(self, bound: Tensor, every: int) -> tuple[Tensor, Tensor]:
+    def count(self, bound: Tensor, every: int = 1) -> tuple[Tensor, Tensor]:
         """Return how many distances are at most ``bound``, and how far each number reaches.
 
         Estimated from each ``every``-th number.
         """
-        start = torch.arange(every // 2, self.ordered.shape[-1], every, device=bound.device)
+        start = self.index[every // 2 :: every]
         ends = self.ordered[:, start] + bound[:, None]
         reach = torch.minimum(torch.searchsorted(self.ordered, ends, right=True), self.valid)
         later = torch.where(start < self.valid, reach - 1 - start, 0)
         return every * later.sum(-1), reach
 
-    def nearest(self, reach: Tensor, found: Tensor) -> Tensor:
-        """Return the wanted distance itself, if it is next to the bound; else the one below that."""
-        inside = torch.arange(self.ordered.shape[-1], device=reach.device) < self.valid
-        below = self.ordered.gather(-1, (reach - 1).clamp_min_(0)).sub_(self.ordered)
-        below = torch.where(inside, below, 0).amax(-1)
-        beyond = inside & (reach < self.valid)
-        above = self.ordered.gather(-1, reach.clamp_max(self.ordered.shape[-1] - 1)).sub_(
-            self.ordered
-        )
-        above = torch.where(beyond, above, torch.inf).amin(-1)
-        return torch.where(found == self.wanted - 1, above, below)
+    def approach(self, bound: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a bound near the median, and the number of distances for each unit of length there.
 
-    def solve(
-        self, bound: Tensor, slope: Tensor | None, every: int, slack: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return bounds whose count is the wanted one, up to ``slack`` of all pairs, and slopes."""
-        low, high = torch.zeros_like(bound), self.widest
-        if bool((bound <= 0).any()):
-            # Where half of the distances are zero, so is the median.
-            high = torch.where(self.count(low, 1)[0] >= self.wanted, 0, high)
-        if slope is None:
-            slope = self.wanted / torch.where(bound > 0, bound, 1)
-        answer, slopes = bound.clone(), slope.clone()
-        rows = torch.arange(len(bound), device=bound.device)
-        search, before, found_before = self, bound, self.wanted
-        for turn in range(_ROUNDS):
-            bound = torch.minimum(bound, high)
-            found, reach = search.count(bound, every)
-            above = found >= search.wanted
-            high = torch.where(above, torch.minimum(high, bound), high)
-            low = torch.where(above, low, torch.maximum(low, bound))
-            moved = bound != before
+        By three secant steps with a part of the numbers.
+        """
+        every = max(1, self.ordered.shape[-1] // _SAMPLE)
+        slope = self.wanted / torch.where(bound > 0, bound, 1)
+        before, found_before = bound, self.wanted
+        for turn in range(3):
+            found, _ = self.count(bound, every)
             if turn:
+                moved = bound != before
                 secant = (found - found_before) / torch.where(moved, bound - before, 1)
                 slope = torch.where(moved & (secant > 0), secant, slope)
-            met = (found - search.wanted).abs() <= slack * 2 * search.wanted
-            near = search.nearest(reach, found) if every == 1 else bound
-            answer[rows], slopes[rows] = torch.where(met, near, high), slope
-            left = (~(met | (high - low <= 1e-6 * high))).nonzero().squeeze(-1)
-            if not len(left):
+            before, found_before = bound, found
+            bound = (bound + (self.wanted - found) / slope).clamp_min(0).minimum(self.widest)
+        return bound, slope
+
+    def close_in(self, bound: Tensor, slope: Tensor) -> Tensor:
+        """Return the medians: two bounds close in on each until few distances are between them."""
+        # How many are below zero, and how many at most the largest, is known without a search.
+        low, high = torch.zeros_like(bound), self.widest.clone()
+        if bool((bound <= 0).any()):
+            # Where half of the distances are zero, so is the median.
+            high = torch.where(self.count(low)[0] >= self.wanted, 0, high)
+        reach_low = torch.minimum(self.index + 1, self.valid).expand_as(self.ordered).clone()
+        reach_high = self.valid.expand_as(self.ordered).clone()
+        at_low = torch.zeros_like(self.wanted)
+        at_high = (self.valid * (self.valid - 1) // 2).squeeze(-1)
+        rows = torch.arange(len(bound), device=bound.device)
+        search = self
+        for turn in range(_ROUNDS):
+            found, reach = search.count(bound)
+            above = found >= search.wanted
+            up, down = rows[above], rows[~above]
+            high[up], at_high[up], reach_high[up] = bound[above], found[above], reach[above]
+            low[down], at_low[down], reach_low[down] = bound[~above], found[~above], reach[~above]
+            near = at_high[rows] - at_low[rows] <= _FEW
+            left = ~(near | (high[rows] - low[rows] <= 1e-7 * high[rows]))
+            if not bool(left.any()):
                 break
-            step = bound + (search.wanted - found) / slope
-            if turn > 6 and turn % 2:  # jumps defeat the secant rule; halving does not mind
-                step = (low + high) / 2
-            step = torch.where((step > low) & (step < high), step, (low + high) / 2)
-            before, found_before, bound = bound[left], found[left], step[left]
-            low, high, slope, rows = low[left], high[left], slope[left], rows[left]
-            search = search.of_rows(left)
-        return answer, slopes
+            rows, slope, bound, missing = (
+                x[left] for x in (rows, slope, bound, search.wanted - found)
+            )
+            search = self.of_rows(rows)
+            # Beyond the estimate, by more than counts scatter: to have the median in between.
+            margin = (3 * missing.abs().sqrt() + 3) * torch.where(missing > 0, 1, -1)
+            step, middle = bound + (missing + margin) / slope, (low[rows] + high[rows]) / 2
+            inside = (step > low[rows]) & (step < high[rows])
+            # Jumps defeat the secant rule; halving does not mind.
+            bound = torch.where(inside, step, middle) if turn < 6 or turn % 2 else middle
+        return self.listed(high, reach_low, reach_high, at_low, at_high)
+
+    def listed(
+        self, high: Tensor, reach_low: Tensor, reach_high: Tensor, at_low: Tensor, at_high: Tensor
+    ) -> Tensor:
+        """Return the wanted one of the distances between two bounds; ``high`` where there are many."""
+        few = (at_high - at_low <= _FEW) & (at_high > at_low) & (high > 0)
+        width = torch.where(few[:, None] & (self.index < self.valid), reach_high - reach_low, 0)
+        row, start = width.nonzero(as_tuple=True)
+        repeats = width[row, start]
+        # For each number, the ones that only the upper bound reaches.
+        first = repeats.cumsum(0) - repeats
+        offset = torch.arange(int(repeats.sum()), device=row.device)
+        offset -= first.repeat_interleave(repeats)
+        row, start = row.repeat_interleave(repeats), start.repeat_interleave(repeats)
+        distance = self.ordered[row, reach_low[row, start] + offset] - self.ordered[row, start]
+        by_size = distance.argsort()
+        by_row = by_size[row[by_size].argsort(stable=True)]
+        counts = torch.where(few, at_high - at_low, 0)
+        at = counts.cumsum(0) - counts + self.wanted - at_low - 1
+        result = high.clone()
+        result[few] = distance[by_row[at[few]]]
+        return result
 
     def of_rows(self, rows: Tensor) -> _Search:
         """Return the search in some of the rows."""

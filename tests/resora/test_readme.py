@@ -1,0 +1,59 @@
+"""The library's README: its snippets run, one after the other, as a reader would paste them."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_prep.torchvision_guard import ensure_torchvision
+from resora import ReSoRA
+from resora.penalties import PENALTIES
+from resora.regularizer import DEFAULT_SAMPLE
+
+README = Path(__file__).resolve().parents[2] / "resora" / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the snippets defined, by the heading above each."""
+    if not all(map(find_spec, ("peft", "transformers"))):
+        pytest.skip("peft and transformers are not installed: make test does it")
+    ensure_torchvision()  # timm and transformers import it, which fails beside a CPU build of torch
+    torch.manual_seed(0)
+    names: dict[str, object] = {"__name__": "readme"}
+    after = []
+    for snippet in SNIPPETS:
+        exec(compile(snippet, str(README), "exec"), names)
+        after.append(dict(names))
+    return after
+
+
+def test_snippets_run(names):
+    timm, peft, own, measuring = names
+    assert not any("lora" in name for name, _ in timm["model"].named_modules())
+    assert len(timm["regularizer"].layers) == 12
+    assert len(peft["regularizer"].layers) == 4
+    for snippet in (timm, peft, own):
+        assert torch.isfinite(snippet["loss"])
+    assert {name: m.shape for name, m in measuring["matrices"].items()} == {"1": (4, 4)}
+
+
+def test_snippets_are_short():
+    for snippet in SNIPPETS[:2]:
+        lines = [line for line in snippet.splitlines() if line and "import" not in line]
+        assert len(lines) <= 10
+
+
+def test_every_penalty_and_choice_is_named():
+    choices = {"sample", "pairs", "matrices", "space", "warmup_steps", "exclude"}
+    assert choices <= set(ReSoRA.__init__.__annotations__)
+    for name in (*PENALTIES, *choices):
+        assert f"`{name}`" in TEXT
+    pooled = [name for name, sample in DEFAULT_SAMPLE.items() if sample == "image"]
+    assert pooled == ["nonlinear"]
