@@ -23,7 +23,7 @@ export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup smoke micro tables test lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup smoke micro tables test test-setup lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,10 @@ check-python:
 
 setup: check-python  ## create .venv with the pinned versions (again: under a second)
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test --torch $(TORCH)
+
+# The tests need peft, the suite does not. An environment keeps what earlier calls asked for.
+test-setup: check-python
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft --torch $(TORCH)
 
 lint-setup: check-python
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,dev --torch $(TORCH)
@@ -60,7 +64,7 @@ endef
 tables: setup  ## tables and figures from the records of one scale: make tables SCALE=micro
 	@$(PY) -m reports build --scale $(SCALE) || [ $$? -eq 3 ]
 
-test: setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'"
+test: test-setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'"
 	@$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: lint-setup  ## ruff and mypy, as CI runs them

@@ -89,10 +89,10 @@ def _is_adapter(module: nn.Module) -> bool:
 
 def _check(model: nn.Module, adapters: list[_Place]) -> None:
     """Raise unless all can be folded; tries it on a copy of each, one at a time."""
-    users: defaultdict[int, dict[nn.Module, str]] = defaultdict(dict)
+    users: defaultdict[nn.Parameter, dict[nn.Module, str]] = defaultdict(dict)
     for name, module, *_ in _places(model):
         for parameter in module.parameters(recurse=_is_adapter(module)):
-            users[id(parameter)][module] = name
+            users[parameter][module] = name
     for name, module, *_ in adapters:
         try:
             reason = _reason_against(module) or _sharing(module, users)
@@ -116,14 +116,15 @@ def _reason_against(module: Any) -> str | None:
     return None
 
 
-def _sharing(module: nn.Module, users: dict[int, dict[nn.Module, str]]) -> str | None:
+def _sharing(module: nn.Module, users: dict[nn.Parameter, dict[nn.Module, str]]) -> str | None:
     """Say who else uses a parameter that folding alters, such as tied embeddings."""
+    weights = list(module.parameters())
     copies: dict[int, Any] = {}
-    kept = {id(weight) for weight in _fold(copy.deepcopy(module, copies)).parameters()}
-    for weight in module.parameters():
+    kept = set(_fold(copy.deepcopy(module, copies)).parameters())
+    for weight in weights:
         twin = copies[id(weight)]
-        if id(twin) in kept and not torch.equal(weight, twin):
-            for other, name in users[id(weight)].items():
+        if twin in kept and not torch.equal(weight, twin):
+            for other, name in users[weight].items():
                 if other is not module:
                     return f"it shares its weight with {name!r}"
     return None

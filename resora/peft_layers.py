@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
@@ -154,7 +155,10 @@ class _LastCall:
         self.z: Tensor | None = None
 
     def keep(self, up: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.z = inputs[0]
+        # Checkpointing calls the layer anew inside the backward pass and may stop half-way; what is
+        # kept then would hold the recomputed graph until the next step.
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+            self.z = inputs[0]
 
     def hand_on(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         z, self.z = self.z, None

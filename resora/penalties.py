@@ -277,13 +277,12 @@ def _inverse_width(
     if width == "median":
         return _inverse(fraction * all_pairs_median(rows, mask))
     if width == "global":
-        norms = b.norm(dim=-1)
+        norms: Tensor = b.norm(dim=-1)
         return _inverse(fraction * pooled_median(rows * norms[..., None], mask)[:, None]) * norms
     median = (all_pairs_median if is_exact else median_distance)(rows.detach(), mask)
     if width == "detached":
         norms = b.norm(dim=-1)
-        inverse: Tensor = _inverse(fraction * median * norms.detach()) * norms
-        return inverse
+        return _inverse(fraction * median * norms.detach()) * norms
     deviation = _deviation(rows, mask)
     follow = deviation / torch.where(deviation > 0, deviation, 1).detach()
     return _inverse(fraction * median * follow)
