@@ -36,9 +36,8 @@ class _Cosines(torch.autograd.Function):
         norms = gram.diagonal(dim1=-2, dim2=-1)
         # Smaller squares are not numbers with full precision any more.
         alive = norms > torch.finfo(z.dtype).tiny
-        inverse = torch.where(alive, norms, 1).rsqrt() * alive
+        inverse = torch.where(alive, norms.rsqrt(), 0)
         cosine = gram * inverse[..., :, None] * inverse[..., None, :]
-        cosine.diagonal(dim1=-2, dim2=-1).copy_(alive)
         ctx.save_for_backward(z, inverse, cosine)
         ctx.group = group
         return cosine

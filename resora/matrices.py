@@ -69,10 +69,15 @@ def joined(group: list[Matrices]) -> tuple[Tensor, Tensor, Tensor | None]:
     if group[0].scale != 1:
         b = group[0].scale * b
     longest = max(one.z.shape[1] for one in group)
-    z = torch.cat([functional.pad(one.z, (0, 0, 0, longest - one.z.shape[1])) for one in group])
+    z = torch.cat([_padded(one.z, longest) for one in group])
     if all(one.mask is None and one.z.shape[1] == longest for one in group):
         return z, b, None
     return z, b, torch.cat([_mask(one, longest) for one in group])
+
+
+def _padded(z: Tensor, longest: int) -> Tensor:
+    missing = longest - z.shape[1]
+    return functional.pad(z, (0, 0, 0, missing)) if missing else z
 
 
 def _mask(one: Matrices, longest: int) -> Tensor:

@@ -64,14 +64,12 @@ class Recorder:
     def __call__(self, z: Tensor) -> None:
         """Keep ``z``, if this is a pass that trains, or if somebody measures."""
         if self._switch.is_measuring:
-            self.last = Pass(z, self.last)
+            self.last = Pass(_own(z), self.last)
         elif self._switch.records_training:
             if not torch.is_grad_enabled():
                 self.had_no_gradient = True
-            elif torch.compiler.is_compiling():
-                self.last = Pass(z, self.last)
-            elif not _is_recomputation():
-                self.last = Pass(z, self.last)
+            elif torch.compiler.is_compiling() or not _is_recomputation():
+                self.last = Pass(_own(z), self.last)
                 self._warn_if_forgotten()
 
     def forget(self) -> None:
@@ -87,12 +85,19 @@ class Recorder:
         return Recorder, (self.name, Switch())
 
     def _warn_if_forgotten(self) -> None:
-        if len(self.z) == TOO_MANY:
+        if not torch.compiler.is_compiling() and len(self.z) == TOO_MANY:
             warnings.warn(
                 f"{TOO_MANY} forward passes of {self.name!r} were recorded and the regulariser was "
                 "not called; their graphs stay in memory. Call it in each step, or close() it",
                 stacklevel=2,
             )
+
+
+def _own(z: Tensor) -> Tensor:
+    # A compiled function whose output is a view of something inside it makes the view anew in each
+    # call, and torch 2.13 does it wrongly once it reads the function from its cache on disk
+    # (pytorch issue 185630). The copy is fused with what computes z.
+    return z.clone() if torch.compiler.is_compiling() else z
 
 
 def _is_recomputation() -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # as torch.compiler.disable, which imports the compiler
 from torch.autograd import Variable
 from torch.distributed import ProcessGroup
 from torch.nn.parallel import DistributedDataParallel
@@ -23,7 +24,7 @@ from resora.matrices import Matrices, by_shape, joined, names_of, of_weights
 from resora.penalties import squared_cosines
 from resora.petl.base import Factors, LowRankLayer
 from resora.recorder import Recorder, Switch
-from resora.samples import Images, Mask, Sample, require_one_batch_size, samples
+from resora.samples import Images, Mask, Sample, check_batch_size, samples
 
 DEFAULT_SAMPLE: dict[str, Sample] = {
     "linear": "token",
@@ -67,6 +68,34 @@ class ReSoRA:
     With gradient checkpointing inside a compiled model, set
     ``torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True``; the compiler leaves
     the model uncompiled otherwise. Reentrant checkpointing hides the activations, and raises.
+
+    Args:
+        model: A model with LoRA layers of ``resora.petl`` or ``peft``, or modules of your own that
+            implement ``LowRankLayer``. Compile it after this, not before.
+        penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``; or a function of (z, b)
+            with the shapes (L, N, r) and (L, r, d), in float32 at least, that returns (L,). It
+            may take ``mask`` (L, N) and ``group``; without, it sees the samples that
+            count alone, and those of its own process.
+        weight: The factor of the penalty in the loss. The paper does not give one. It may be set
+            anew at any time.
+        warmup_steps: Let the factor rise linearly over that many calls of ``step()``.
+        space: ``feature``: what the layers compute (the paper's Tables 1-3). ``weight``: the
+            matrices W_i = b_i a_i^T themselves (Table 4), without data: the rows of A take the
+            place of the activations and input dimensions that of the samples.
+        sample: What counts as one of the N samples: ``token``, ``image`` (the mean over an image's
+            tokens) or ``class`` (its first token). None takes the penalty's default.
+        pairs: ``sum`` over pairs i < j, as in the equations, or their ``mean``.
+        matrices: ``mean`` over adapted matrices, or their ``sum``, which grows with the depth.
+        exclude: Globs of names of layers to leave alone.
+        group: Processes that share a batch: activations are reduced over them, so that the value
+            and, with the gradients averaged as DDP does, the gradients are those of the whole
+            batch. ``auto`` takes all processes, where there are several; None none.
+        **options: Options of the penalty function, such as ``beta`` or ``orientation``.
+
+    Raises:
+        ValueError: The model has no low-rank layer, or one that cannot be listened to, or there
+            is no such penalty or choice.
+        TypeError: The penalty has no such option.
     """
 
     def __init__(
@@ -84,36 +113,6 @@ class ReSoRA:
         group: ProcessGroup | Literal["auto"] | None = "auto",
         **options: Any,
     ) -> None:
-        """Find the low-rank layers of ``model`` and listen to their forward passes.
-
-        Args:
-            model: A model with LoRA layers of ``resora.petl`` or ``peft``, or modules of your own that
-                implement ``LowRankLayer``. Compile it after this, not before.
-            penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``; or a function of (z, b)
-                with the shapes (L, N, r) and (L, r, d), in float32 at least, that returns (L,). It
-                may take ``mask`` (L, N) and ``group``; without, it sees the samples that
-                count alone, and those of its own process.
-            weight: The factor of the penalty in the loss. The paper does not give one. It may be set
-                anew at any time.
-            warmup_steps: Let the factor rise linearly over that many calls of ``step()``.
-            space: ``feature``: what the layers compute (the paper's Tables 1-3). ``weight``: the
-                matrices W_i = b_i a_i^T themselves (Table 4), without data: the rows of A take the
-                place of the activations and input dimensions that of the samples.
-            sample: What counts as one of the N samples: ``token``, ``image`` (the mean over an image's
-                tokens) or ``class`` (its first token). None takes the penalty's default.
-            pairs: ``sum`` over pairs i < j, as in the equations, or their ``mean``.
-            matrices: ``mean`` over adapted matrices, or their ``sum``, which grows with the depth.
-            exclude: Globs of names of layers to leave alone.
-            group: Processes that share a batch: activations are reduced over them, so that the value
-                and, with the gradients averaged as DDP does, the gradients are those of the whole
-                batch. ``auto`` takes all processes, where there are several; None none.
-            **options: Options of the penalty function, such as ``beta`` or ``orientation``.
-
-        Raises:
-            ValueError: The model has no low-rank layer, or one that cannot be listened to, or there
-                is no such penalty or choice.
-            TypeError: The penalty has no such option.
-        """
         checks.check_choice("space", space, ("feature", "weight"))
         checks.check_choice("pairs", pairs, ("sum", "mean"))
         checks.check_choice("matrices", matrices, ("mean", "sum"))
@@ -160,7 +159,7 @@ class ReSoRA:
             return self.weight
         return self.weight * min(1.0, (self.steps + 1) / self.warmup_steps)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @_disable_dynamo
     def __call__(self, *, mask: Mask = None, batch_size: Images = None) -> Tensor:
         """Return the weighted penalty of the forward passes since the last call.
 
@@ -282,7 +281,7 @@ class ReSoRA:
         if silent := [name for name, calls in z.items() if not calls]:
             raise RuntimeError(self._explain(silent))
         if self.sample != "token" and batch_size is None:
-            require_one_batch_size(z)
+            check_batch_size(z)
         return [
             self._samples(name, one, self.sample, mask, batch_size)
             for name, one in taking_part.items()

@@ -46,21 +46,24 @@ def samples(
     return joined, torch.cat(full)
 
 
-def require_one_batch_size(z: Mapping[str, Sequence[Tensor]]) -> None:
-    """Raise a ``ValueError`` where layers disagree about the number of images.
+def check_batch_size(z: Mapping[str, Sequence[Tensor]]) -> None:
+    """Raise a ``ValueError`` where some layers seem to see windows of the images that others see.
 
     Args:
         z: By layer, the activations of its calls, (M, B, ..., r). A layer may be called more than once
             in a forward pass.
     """
-    sizes = {name: {one.shape[1] for one in calls} for name, calls in z.items() if calls}
-    first = next(iter(sizes), None)
+    sizes = {name: {one.shape[1] for one in calls} for name, calls in z.items()}
+    fewest = min(sizes, key=lambda name: min(sizes[name]), default=None)
     for other, found in sizes.items():
-        if first is not None and found != sizes[first]:
+        # Other numbers than multiples are those of another input, such as several texts for an image.
+        known = sizes[fewest] if fewest is not None else set()
+        if any(n % m == 0 for n in found - known for m in known):
             raise ValueError(
-                f"layers disagree about the number of images ({first!r}: {_listed(sizes[first])}, "
-                f"{other!r}: {_listed(found)}), as with attention in windows; pass the number of images, "
-                "regularizer(batch_size=...), or construct it with sample='token'"
+                f"layers disagree about the number of images ({fewest!r}: {_listed(known)}, "
+                f"{other!r}: {_listed(found)}), as with attention in windows; pass that of the images, "
+                "regularizer(batch_size=...), or choose sample='token'. If it is right, because inputs "
+                "differ, make one regulariser for each, with exclude=[...]"
             )
 
 

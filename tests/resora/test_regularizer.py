@@ -1,4 +1,4 @@
-"""ReSoRA on a model, and the LoRA layers that it reads."""
+"""ReSoRA on a model: what its value is."""
 
 from __future__ import annotations
 
@@ -6,60 +6,38 @@ import pytest
 import torch
 from torch import nn
 
-from resora import ReSoRA
+from resora import ReSoRA, literal
 from resora.discovery import low_rank_layers
 from resora.penalties import linear
-from resora.petl import make_method
 from resora.petl.lora import LoRAQKV
+from tests.resora.networks import (
+    PENALTIES,
+    Adapted,
+    activations,
+    close,
+    gradients,
+    inputs,
+    own,
+    recorded,
+    trained,
+    users,
+    value_of,
+)
 
-
-class Attention(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(dim, 3 * dim)
-
-    def forward(self, x):
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        return x + torch.tanh(q) * torch.sigmoid(k) + v
-
-
-class Model(nn.Module):
-    def __init__(self, dim: int = 12) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(Attention(dim), Attention(dim))
-        self.head = nn.Linear(dim, 4)
-
-    def forward(self, x):
-        return self.head(self.blocks(x).mean(1))
+MODELS = pytest.mark.parametrize("make", [own, users])
+BETA = 0.3
+LITERAL = {
+    "linear": literal.linear,
+    "cosine": literal.cosine,
+    "euclidean": lambda dh: literal.euclidean(dh, BETA),
+    "nonlinear": lambda dh: literal.nonlinear(dh, 0.5),
+}
+OPTIONS = {"euclidean": {"beta": BETA}}
 
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    model = Model()
-    make_method("lora-r3").adapt(model, "head")
-    return model
-
-
-def inputs():
-    return torch.randn(5, 7, 12, generator=torch.Generator().manual_seed(1))
-
-
-def randomise_up_projections(model):
-    for layer in low_rank_layers(model).values():
-        nn.init.normal_(layer.lora_b, std=0.1)
-
-
-def activations(model):
-    """Runs the model; z (B, T, r) and b (r, d) of each adapted matrix."""
-    layers = low_rank_layers(model).values()
-    found = []
-    handles = [layer.tap(found.append) for layer in layers]
-    model(inputs())
-    for handle in handles:
-        handle.remove()
-    pairs = [zip(z, layer.factors().b, strict=True) for z, layer in zip(found, layers, strict=True)]
-    return [pair for layer in pairs for pair in layer]
+    return own()
 
 
 def test_lora_changes_nothing_at_its_start_and_is_the_low_rank_update_after():
@@ -74,32 +52,122 @@ def test_lora_changes_nothing_at_its_start_and_is_the_low_rank_update_after():
 
 
 def test_only_adapters_and_head_are_trained(model):
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert trained == {
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert names == {
         *(f"blocks.{i}.qkv.lora_{x}" for i in range(2) for x in "ab"),
         "head.weight",
         "head.bias",
     }
 
 
-def test_value_is_the_mean_over_matrices(model):
-    regularizer = ReSoRA(model, penalty="linear", weight=0.3)
-    randomise_up_projections(model)
-    expected = [linear(z.flatten(0, 1), b) for z, b in activations(model)]
-    torch.testing.assert_close(regularizer(), 0.3 * torch.stack(expected).mean())
+@MODELS
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("sample", ["token", "image", "class"])
+def test_value_is_the_equation_averaged_over_matrices(make, penalty, sample):
+    model = make().double()
+    x = inputs(batch=9, dtype=torch.float64)
+    options = OPTIONS.get(penalty, {})
+    regularizer = ReSoRA(model, penalty=penalty, weight=0.3, sample=sample, **options)
+    pairs = activations(model, x)
+    taken = {
+        "token": lambda z: z.flatten(0, 1),
+        "image": lambda z: z.mean(1),
+        "class": lambda z: z[:, 0],
+    }[sample]
+    each = [LITERAL[penalty](literal.features(taken(z), b)) for z, b in pairs]
+    expected = 0.3 * torch.stack(each).mean()
+    found = regularizer()
+    # Over 63 samples, the nonlinear one is exact too.
+    close(found, expected)
+    assert found.dtype == torch.float64
+    if penalty != "nonlinear":  # its width is smoothed, which the literal one is not
+        close(gradients(found, model, retain_graph=True), gradients(expected, model))
 
 
-def test_image_samples_are_means_over_tokens(model):
-    regularizer = ReSoRA(model, penalty="linear", weight=1.0, sample="image")
-    pooled = [linear(z.mean(1), b) for z, b in activations(model)]
-    torch.testing.assert_close(regularizer(), torch.stack(pooled).mean())
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_default_samples(penalty):
+    model = own().double()
+    x = inputs(dtype=torch.float64)
+    default = ReSoRA(model, penalty=penalty, weight=1.0)
+    named = ReSoRA(
+        model, penalty, weight=1.0, sample="image" if penalty == "nonlinear" else "token"
+    )
+    model(x)
+    assert default() == named()
 
 
-@pytest.mark.parametrize("penalty", ["linear", "nonlinear", "euclidean", "cosine"])
-def test_descent_lowers_each_penalty(model, penalty):
-    randomise_up_projections(model)
+def test_normalisation_over_pairs_and_matrices():
+    model = own(rank=4)
+    settings = [(p, m) for p in ("sum", "mean") for m in ("sum", "mean")]
+    regularizers = [ReSoRA(model, weight=1.0, pairs=p, matrices=m) for p, m in settings]
+    model(inputs())
+    total, mean_matrix, mean_pair, mean = (regularizer() for regularizer in regularizers)
+    close(mean_matrix, total / 6, 1e-6)  # 2 layers x (q, k, v)
+    close(mean_pair, total / 6, 1e-6)  # 4 x 3 / 2 pairs
+    close(mean, total / 36, 1e-6)
+
+
+def test_scale_of_the_update_is_part_of_the_features():
+    model = own().double()
+    for block in model.blocks:
+        block.qkv.scale = 2.5
+    regularizer = ReSoRA(model, "euclidean", weight=1.0, beta=BETA)
+    pairs = activations(model, inputs(dtype=torch.float64))
+    each = [literal.euclidean(literal.features(z.flatten(0, 1), b), BETA) for z, b in pairs]
+    close(regularizer(), torch.stack(each).mean())
+
+
+class Mixed(nn.Module):
+    """Layers of several ranks, widths and numbers of samples."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        sizes = [(12, 12, 2), (12, 12, 3), (12, 8, 3), (8, 12, 3), (12, 12, 3)]
+        self.layers = nn.ModuleList(Adapted(nn.Linear(i, o), r) for i, o, r in sizes)
+        self.pooled = Adapted(nn.Linear(12, 12), 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return self.pooled(x.mean(1))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_layers_of_different_shapes(penalty):
+    model = Mixed().double()
+    regularizer = ReSoRA(model, penalty, weight=1.0, sample="token", **OPTIONS.get(penalty, {}))
+    pairs = activations(model, inputs(dtype=torch.float64))
+    each = [LITERAL[penalty](literal.features(z.flatten(0, -2), b)) for z, b in pairs]
+    close(regularizer(), torch.stack(each).mean())
+    with pytest.raises(ValueError, match=r"'pooled' has no token dimension.* exclude it"):
+        value_of(model, sample="class")
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("case", ["start", "one image", "one token", "rank 1", "few", "dead"])
+def test_edge_cases_are_finite(penalty, case):
+    model = own(rank={"rank 1": 1, "few": 6}.get(case, 3))
+    with torch.no_grad():
+        for layer in low_rank_layers(model).values():
+            if case == "start":
+                layer.lora_b.zero_()
+            if case == "dead":
+                layer.lora_a[:, 0] = 0
+    x = {"one image": inputs(1), "one token": inputs(1, 1), "few": inputs(2, 2)}.get(case, inputs())
+    value = value_of(model, penalty, x=x)
+    assert value.isfinite()
+    assert gradients(value, model).isfinite().all()
+    if case == "rank 1" or (penalty == "nonlinear" and case.startswith("one")):
+        assert value == 0
+
+
+@MODELS
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_descent_lowers_each_penalty(make, penalty):
+    model = make()
     regularizer = ReSoRA(model, penalty=penalty, weight=1.0)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.Adam(trained(model), lr=1e-2)
     values = []
     for _ in range(15):
         model(inputs())
@@ -108,10 +176,12 @@ def test_descent_lowers_each_penalty(model, penalty):
         value.backward()
         optimizer.step()
         values.append(value.item())
-    assert values[-1] < 0.98 * values[0]
+    assert values[-1] < 0.995 * values[0]
 
 
-def test_linear_penalty_lowers_redundancy(model):
+@MODELS
+def test_linear_penalty_lowers_redundancy(make):
+    model = make()
     regularizer = ReSoRA(model, penalty="linear", weight=1.0)
 
     def mean():
@@ -120,7 +190,7 @@ def test_linear_penalty_lowers_redundancy(model):
         return torch.stack(list(regularizer.redundancy().values())).mean()
 
     before = mean()
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.Adam(trained(model), lr=1e-2)
     for _ in range(15):
         model(inputs())
         optimizer.zero_grad()
@@ -129,29 +199,79 @@ def test_linear_penalty_lowers_redundancy(model):
     assert mean() < before
 
 
-def test_redundancy_names_matrices(model):
-    regularizer = ReSoRA(model, weight=1.0)
-    with regularizer.recording():
+@MODELS
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_penalty_of_the_matrices_themselves(make, penalty):
+    model = make().double()
+    regularizer = ReSoRA(model, penalty, weight=1.0, space="weight", **OPTIONS.get(penalty, {}))
+    each = []
+    for layer in low_rank_layers(model).values():
+        factors = layer.factors()
+        for a, b in zip(factors.a, factors.b, strict=True):
+            maps = b[:, :, None] * a[:, None, :]  # W_i = b_i a_i^T, in place of dH_i
+            each.append(LITERAL[penalty](maps))
+    expected = torch.stack(each).mean()
+    found = regularizer()  # without a forward pass
+    close(found, expected)
+    if penalty != "nonlinear":
+        close(gradients(found, model), gradients(expected, model))
+    model(inputs(dtype=torch.float64))
+    assert recorded(regularizer) == [0, 0]
+    assert len(regularizer.redundancy()) == len(each)
+
+
+def test_penalty_of_matrices_needs_the_rows_of_the_down_projection(model):
+    class WithoutRows(Adapted):
+        def factors(self):
+            return super().factors()._replace(a=None)
+
+    model.blocks[1].qkv = WithoutRows(nn.Linear(12, 36), 3)
+    message = r"space='weight' needs .* 'blocks.1.qkv' has none .*exclude=\['blocks.1.qkv'\]"
+    with pytest.raises(ValueError, match=message):
+        ReSoRA(model, weight=1.0, space="weight")()
+    assert ReSoRA(model, weight=1.0, space="weight", exclude=["blocks.1.qkv"])() > 0
+    model(inputs())  # features need no rows
+    assert value_of(model) > 0
+
+
+def test_a_function_as_penalty():
+    model = own().double()
+    seen = []
+
+    def mine(z, b, power=1):
+        seen.append((z.shape, b.shape, z.dtype))
+        return (z.square().mean((1, 2)) * b.square().sum((1, 2))) ** power
+
+    regularizer = ReSoRA(model, mine, weight=0.5, power=2, pairs="mean")
+    pairs = activations(model, inputs(dtype=torch.float64))
+    expected = [(z.square().mean() * b.square().sum()) ** 2 / 3 for z, b in pairs]
+    close(regularizer(), 0.5 * torch.stack(expected).mean())
+    assert seen == [((6, 35, 3), (6, 3, 12), torch.float64)]
+    model = own()
+    regularizer = ReSoRA(model, mine, weight=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         model(inputs())
-        matrices = regularizer.redundancy()
-    assert list(matrices) == [f"blocks.{i}.qkv.{part}" for i in range(2) for part in "qkv"]
-    assert all(m.shape == (3, 3) and not m.requires_grad for m in matrices.values())
+        assert regularizer().dtype == torch.float32
+    assert seen[-1] == ((6, 35, 3), (6, 3, 12), torch.float32)
 
 
-def test_closing_stops_recording(model):
-    regularizer = ReSoRA(model, weight=1.0)
-    regularizer.close()
-    model(inputs())
-    with pytest.raises(RuntimeError, match="the regulariser is closed"):
-        regularizer()
+def test_a_function_with_and_without_masks():
+    model = own().double()
+    mask = torch.rand(5, 7) > 0.4
+
+    def with_mask(z, b, *, mask=None):
+        return linear(z, b, mask=mask)
+
+    def without(z, b):
+        return linear(z, b)
+
+    regularizers = [ReSoRA(model, f, weight=1.0) for f in ("linear", with_mask, without)]
+    model(inputs(dtype=torch.float64))
+    expected, *found = (regularizer(mask=mask) for regularizer in regularizers)
+    for value in found:
+        close(value, expected)
 
 
-def test_errors_say_what_was_looked_for():
-    with pytest.raises(ValueError, match="no low-rank layer"):
-        ReSoRA(nn.Linear(2, 2), weight=1.0)
-    with pytest.raises(ValueError, match=r"unknown method 'lorra-r8'; did you mean 'lora'"):
-        make_method("lorra-r8")
-    with pytest.raises(ValueError, match="cannot be built"):
-        make_method("lora")
-    with pytest.raises(ValueError, match="no attention with a fused"):
-        make_method("lora-r2").adapt(nn.Sequential(nn.Linear(2, 2)), "0")
+def test_a_function_that_does_not_return_one_value_a_matrix(model):
+    with pytest.raises(ValueError, match=r"returned the shape \(\); .*one value a matrix, \(6,\)"):
+        value_of(model, lambda z, b: z.sum())
