@@ -58,7 +58,8 @@ def linear(
 
     As printed, the product dH_i dH_j^T leaves ``b`` out of the value, so this penalty trains the
     down-projection (and what lies before it), never its own layer's up-projection. The transposed
-    product leaves ``z`` out instead.
+    product leaves ``z`` out instead. Of a single sample, all cosines are one whatever it is, with a
+    gradient of zero: where they enter, the value of a single sample is zero.
 
     Args:
         z: Activations, (N, r) or (L, N, r).
@@ -82,7 +83,7 @@ def linear(
         similar = cosines(z, group).square()
         if orientation == "joint":
             similar = similar * cosines(batch.b.mT).square()
-        return batch.result(_sum_over_pairs(similar))
+        return batch.result(batch.unless_single(_sum_over_pairs(similar)))
 
 
 def cosine(
@@ -244,8 +245,9 @@ class _Batch:
                 "z is (N, r) and b (r, d), or (L, N, r) and (L, r, d); got "
                 f"{tuple(z.shape)} and {tuple(b.shape)}"
             )
-        self._is_single = z.ndim == 2
-        z, b = (x[None] if self._is_single else x for x in (z, b))
+        self._is_unbatched = z.ndim == 2
+        self._group = group
+        z, b = (x[None] if self._is_unbatched else x for x in (z, b))
         self.mask = None
         self.count = z.new_full((len(z),), z.shape[-2], dtype=_dtype(z))
         if mask is not None:
@@ -261,8 +263,14 @@ class _Batch:
     def masked(self, z: Tensor) -> Tensor:
         return z if self.mask is None else torch.where(self.mask[..., None], z, 0)
 
+    def unless_single(self, value: Tensor) -> Tensor:
+        """Return ``value``, or zero for modules with one sample."""
+        if self.mask is None and self._group is None and self.z.shape[-2] > 1:
+            return value
+        return value * (self.count > 1)
+
     def result(self, value: Tensor) -> Tensor:
-        return value[0] if self._is_single else value
+        return value[0] if self._is_unbatched else value
 
 
 def _inverse_width(
@@ -294,7 +302,8 @@ def _deviation(rows: Tensor, mask: Tensor | None) -> Tensor:
         gaps = rows - rows.mean(-1, keepdim=True)
     else:
         number = mask.sum(-1, keepdim=True).clamp_min(1)
-        gaps = torch.where(mask, rows - rows.sum(-1, keepdim=True) / number, 0)
+        mean = torch.where(mask, rows, 0).sum(-1, keepdim=True) / number
+        gaps = torch.where(mask, rows - mean, 0)
     largest = gaps.detach().abs().amax(-1)
     largest = torch.where(largest > 0, largest, 1)
     squares = (gaps / largest[..., None]).square().sum(-1)

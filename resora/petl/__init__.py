@@ -9,12 +9,12 @@ import difflib
 import re
 from collections.abc import Callable
 
-from resora.petl.base import Factors, LowRankLayer, Method
+from resora.petl.base import Factors, LowRankLayer, Method, Taps
 from resora.petl.full import Full
 from resora.petl.linear import Linear
 from resora.petl.lora import LoRA
 
-__all__ = ["METHODS", "Factors", "LowRankLayer", "Method", "make_method"]
+__all__ = ["METHODS", "Factors", "LowRankLayer", "Method", "Taps", "make_method"]
 
 METHODS: dict[str, Callable[..., Method]] = {"full": Full, "linear": Linear, "lora": LoRA}
 """The methods by name, without the rank."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -39,7 +38,9 @@ class LowRankLayer(Protocol):
         """From now on, call ``record`` with the activations of each forward pass.
 
         The activations have the shape (M, ..., r), with the dimensions of the layer's input in the
-        middle, batch first. They must be the tensor that the forward pass uses, not a copy.
+        middle, batch first. They must be the tensor that the forward pass uses, not a copy. ``Taps``
+        does the bookkeeping; a hook on the up-projection will do as well, but goes along into copies
+        of the model, which then record for the original.
 
         Returns:
             A handle whose ``remove`` ends it.
@@ -53,27 +54,35 @@ class Taps:
     """The callables that a layer hands its activations to, in the order in which they were added."""
 
     def __init__(self) -> None:
-        self._records: OrderedDict[int, Callable[[Tensor], None]] = OrderedDict()
+        # A list: torch.compile guards on the keys of a dictionary, and numbers of handles differ from
+        # layer to layer, so that blocks that are compiled one by one could not share a graph.
+        self._records: list[Callable[[Tensor], None]] = []
 
     def add(self, record: Callable[[Tensor], None]) -> RemovableHandle:
         """Add one; the handle's ``remove`` takes it away."""
-        handle = RemovableHandle(self._records)
-        self._records[handle.id] = record
-        return handle
+        self._records.append(record)
+        return _TapHandle(self._records, record)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Taps:
-        return Taps()  # a copy of a model is not the model that is being listened to
-
-    def __getstate__(self) -> None:
-        return None
-
-    def __setstate__(self, state: None) -> None:
-        self.__init__()  # type: ignore[misc]
+    # A copy of a model, also one in a file, is not the model that is being listened to.
+    def __reduce__(self) -> tuple[type[Taps], tuple[()]]:
+        return Taps, ()
 
     def __call__(self, z: Tensor) -> None:
         """Hand ``z`` to all of them."""
-        for record in self._records.values():
+        for record in self._records:
             record(z)
+
+
+class _TapHandle(RemovableHandle):
+    def __init__(
+        self, records: list[Callable[[Tensor], None]], record: Callable[[Tensor], None]
+    ) -> None:
+        self._records = records
+        self._record = record
+
+    def remove(self) -> None:
+        if any(one is self._record for one in self._records):
+            self._records.remove(self._record)
 
 
 class Method(ABC):
