@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,3 +58,34 @@ def test_every_penalty_and_choice_is_named():
         assert f"`{name}`" in TEXT
     pooled = [name for name, sample in DEFAULT_SAMPLE.items() if sample == "image"]
     assert pooled == ["nonlinear"]
+
+
+def test_costs_are_those_of_the_record():
+    path = README.parents[1] / "results/paper/cost/vit_b16/cpu-fp32/lora-r8/0.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    names = {
+        "`linear`": "linear",
+        "`cosine`": "cosine",
+        "`euclidean`": "euclidean",
+        "`nonlinear`, images": "nonlinear",
+        "`nonlinear`, tokens": "nonlinear-token",
+    }
+    block = TEXT.split("<!-- cost:begin -->")[1].split("<!-- cost:end -->")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines()]
+    rows = {row[0]: row[1:] for row in rows if row}
+    memory = {n: v["peak_memory_bytes"] for n, v in record["cost"]["by_variant"].items()}
+    for label, name in names.items():
+        own, step, more, printed, maps = rows[label]
+        share = record["metrics"][f"own_share/closed-{name}"]["median"]
+        assert own == f"{100 * share:.2f} %"
+        assert step == spread(record["metrics"][f"step_ratio/closed-{name}"])
+        assert more == f"{100 * (memory[f'closed-{name}'] / memory['baseline'] - 1):.2f} %"
+        for shown, form in ((printed, "literal"), (maps, "maps")):
+            slow = record["metrics"].get(f"step_ratio/{form}-{name}")
+            assert shown == ("" if slow is None else f"{slow['median']:.2f}")
+    assert rows["none, again (A/A)"][1] == spread(record["metrics"]["step_ratio/baseline-again"])
+
+
+def spread(summary):
+    lower, upper = summary["lower_quartile"], summary["upper_quartile"]
+    return f"{summary['median']:.3f} [{lower:.3f}, {upper:.3f}]"
