@@ -108,7 +108,7 @@ def test_linear_joint(drawn):
 def printed_cosine(dh, power=1):
     """Eq. 6 over the samples for which it is defined; the others count as zero."""
     live = (dh.detach() != 0).flatten(0, 1).any(0)
-    return literal.cosine(dh[..., live], power) * (live.sum() / len(live))
+    return literal.cosine(dh[..., live], power) * live.double().mean()
 
 
 @given(factors())
