@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from resora import alignment, fourier
+from resora.checks import check_choice
 from resora.cosines import cosines
 from resora.median import all_pairs_median, median_distance, pooled_median
 from resora.processes import gather, total, total_
@@ -71,7 +72,7 @@ def linear(
             does; the paper does not.
         group: Processes that share the samples.
     """
-    _check("orientation", orientation, get_args(Orientation))
+    check_choice("orientation", orientation, get_args(Orientation))
     with _float32(z):
         batch = _Batch(z, b, mask, group)
         if orientation == "feature":
@@ -108,7 +109,7 @@ def cosine(
             orthogonal directions.
         group: Processes that share the samples.
     """
-    _check("variant", variant, get_args(Variant))
+    check_choice("variant", variant, get_args(Variant))
     with _float32(z):
         batch = _Batch(z, b, mask, group)
         signs = torch.sign(batch.z.detach())
@@ -180,8 +181,8 @@ def nonlinear(
     Raises:
         InaccurateExpansion: The bound of the expansion's error is above the tolerance.
     """
-    _check("width", width, get_args(Width))
-    _check("form", form, get_args(Form))
+    check_choice("width", width, get_args(Width))
+    check_choice("form", form, get_args(Form))
     with _float32(z):
         batch = _Batch(z, b, mask, group)
         z, mask = batch.z, batch.mask
@@ -330,8 +331,3 @@ def _raise(x: Tensor) -> Tensor:
 
 def _float32(z: Tensor) -> torch.autocast:
     return torch.autocast(z.device.type, enabled=False)
-
-
-def _check(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r} (known: {', '.join(known)})")

@@ -71,8 +71,8 @@ class _Proximity(torch.autograd.Function):
         dz = torch.empty_like(z) if needs_gradient else z.new_empty(0)
         dgram = torch.zeros_like(gram)
         size = max(1, PIECE.get(z.device.type, PIECE["cuda"]) // max(1, z.shape[1] * len(pairs.i)))
-        for piece in torch.arange(len(z), device="cpu").split(size):
-            rows = slice(int(piece[0]), int(piece[-1]) + 1)
+        for start in range(0, len(z), size):
+            rows = slice(start, start + size)
             weights = None if mask is None else mask[rows, :, None].to(z.dtype)
             found = _piece(z[rows], gram[rows], factor[rows], weights, pairs, needs_gradient)
             value[rows] = found[0]

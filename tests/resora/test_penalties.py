@@ -128,7 +128,9 @@ def test_squared_cosines_of_duplicates_is_one():
 
 def test_unknown_options_name_the_known():
     z, b = draw(0)
-    with pytest.raises(ValueError, match=r"unknown orientation 'samples' \(known: sample, feature"):
+    with pytest.raises(
+        ValueError, match=r"'samples'; did you mean 'sample'\? \(known: sample, feature"
+    ):
         linear(z, b, orientation="samples")
     with pytest.raises(ValueError, match=r"unknown variant 'abs' \(known: signed, absolute"):
         cosine(z, b, variant="abs")
