@@ -23,14 +23,6 @@ from tests.resora.networks import (
 MODELS = pytest.mark.parametrize("make", [own, users])
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
-
-
 def graphs():
     return counters["stats"]["unique_graphs"]
 

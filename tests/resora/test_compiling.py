@@ -22,14 +22,6 @@ MODELS = pytest.mark.parametrize("make", [own, users])
 COMPILER = "inductor" if shutil.which("c++") or shutil.which("g++") else "aot_eager"
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch._dynamo.reset()
-    counters.clear()
-    yield
-    torch._dynamo.reset()
-
-
 def graphs():
     return counters["stats"]["unique_graphs"]
 
