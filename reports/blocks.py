@@ -18,18 +18,21 @@ def page(data: TableData) -> Page:
     """Format a table."""
     notes = Notes()
     by_task = by_task_block(data, notes)
-    number = data.table.name.removeprefix("table")
     return Page(
-        title=(
-            f"Table {number} · scale {data.grid.scale.name} · "
-            f"{data.grid.benchmark.name} on {data.grid.backbone}"
-        ),
+        title=heading(data),
         warning=warning(data),
         legend=legend(data),
         ours=(means_block(data), by_task),
         paper=(paper_block(data),),
         notes=tuple(notes.lines()),
     )
+
+
+def heading(data: TableData) -> str:
+    """What the table is, on which benchmark and backbone."""
+    number = data.table.name.removeprefix("table")
+    where = f"{data.grid.benchmark.name} on {data.grid.backbone}"
+    return f"Table {number} · scale {data.grid.scale.name} · {where}"
 
 
 def warning(data: TableData) -> str | None:

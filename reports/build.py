@@ -12,7 +12,7 @@ from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Benchmark, Table
 from reports import latex, markdown
 from reports.grid import Measurement, load_grid
-from reports.layouts import Report, report
+from reports.layouts import Report, joined, report
 from reports.tables import TableData
 
 LIST = "python -m reports show --help"
@@ -91,13 +91,14 @@ def write(path: Path, content: bytes) -> Path:
 def _tables_of(
     benchmark: Benchmark, tables: list[Table], results: Path, scale: str
 ) -> Iterator[Report]:
-    if not tables:
-        return
     declared = benchmark.scales[scale]
-    # The paper's tables are each of one backbone: the first that a scale names.
-    grid = load_grid(benchmark, declared, declared.backbones[0], results)
+    by_name: dict[str, list[Report]] = {}
     for table in tables:
-        yield report(table, grid)
+        if table.backbone < len(declared.backbones):
+            backbone = declared.backbones[table.backbone]
+            grid = load_grid(benchmark, declared, backbone, results)
+            by_name.setdefault(table.name, []).append(report(table, grid))
+    yield from map(joined, by_name.values())
 
 
 def _figures(tables: dict[str, TableData]) -> Iterator[tuple[str, dict[str, bytes]]]:

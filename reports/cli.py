@@ -1,4 +1,4 @@
-"""The command line of the reports: ``python -m reports build``, ``show`` and ``method``."""
+"""The command line of the reports: ``python -m reports build``, ``show``, ``method`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError, output_closed
 from benchmarks.harness.store import State
 from reports import method, terminal
+from reports.audit import cli as audit
 from reports.build import build, load_tables, scales, table_names
 
 RESULTS = Path("results")
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     shower.add_argument("table", help=f"one of: {', '.join(table_names())}")
     measurer = commands.add_parser("method", help="measure and draw what resora/METHOD.md shows")
     measurer.add_argument("--out", type=Path, default=FIGURES, help="folder to write into")
+    audit.add_to(commands)
     return parser
 
 
@@ -82,4 +84,4 @@ def _method(options: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {"build": _build, "show": _show, "method": _method}
+COMMANDS = {"build": _build, "show": _show, "method": _method, "audit": audit.run}

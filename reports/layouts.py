@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks.harness.spec import Table
-from reports import blocks, tidy
+from reports import blocks, parts, tidy
 from reports.cost.blocks import page as cost_page
 from reports.cost.table import CostTable, tabulate_costs
 from reports.cost.tidy import render as cost_csv
 from reports.grid import Grid, Measurement
+from reports.method_cost import table as method_cost
+from reports.method_cost.table import MethodCosts
 from reports.page import Page
 from reports.tables import TableData, tabulate_grid
 
@@ -28,7 +30,7 @@ class Report:
     """
 
     name: str
-    data: TableData | CostTable
+    data: TableData | CostTable | MethodCosts
     page: Page
     csv: str
     holes: tuple[Measurement, ...]
@@ -61,5 +63,45 @@ def _cost(table: Table, grid: Grid) -> Report:
     )
 
 
-LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {"tasks": _tasks, "cost": _cost}
+def _groups(table: Table, grid: Grid) -> Report:
+    data = tabulate_grid(table, grid, has_tasks=False)
+    return Report(
+        name=table.name,
+        data=data,
+        page=parts.page(data),
+        csv=tidy.render(data),
+        holes=tuple(data.holes),
+    )
+
+
+def _method_cost(table: Table, grid: Grid) -> Report:
+    data = method_cost.tabulate(table, grid)
+    return Report(
+        name=table.name,
+        data=data,
+        page=method_cost.page(data),
+        csv=method_cost.render_csv(data),
+        holes=tuple(data.holes),
+    )
+
+
+def joined(reports: Sequence[Report]) -> Report:
+    """One report from those of the parts of a table."""
+    if len(reports) == 1:
+        return reports[0]
+    header = reports[0].csv.partition("\n")[0] + "\n"
+    return replace(
+        reports[0],
+        page=parts.joined([one.page for one in reports]),
+        csv=header + "".join(one.csv.removeprefix(header) for one in reports),
+        holes=tuple(hole for one in reports for hole in one.holes),
+    )
+
+
+LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
+    "tasks": _tasks,
+    "groups": _groups,
+    "cost": _cost,
+    "method_cost": _method_cost,
+}
 """By the name that `Table.layout` gives."""

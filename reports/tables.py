@@ -68,14 +68,14 @@ class TableData:
         return self.grid.holes(row.method for row in self.rows if row.is_in_suite)
 
 
-def tabulate_grid(table: Table, grid: Grid) -> TableData:
-    """Compute a table from the declared grid."""
-    paper = published.load(table.name)
+def tabulate_grid(table: Table, grid: Grid, *, has_tasks: bool = True) -> TableData:
+    """Compute a table from the declared grid; ``has_tasks``: the paper printed it task by task."""
+    paper = published.load(table.name) if has_tasks else None
     rows = tuple(_row(method, grid, paper) for method in table.rows)
     return TableData(table=table, grid=grid, rows=rows)
 
 
-def _row(method: str, grid: Grid, paper: PublishedTable) -> Row:
+def _row(method: str, grid: Grid, paper: PublishedTable | None) -> Row:
     values = grid.values(method)
     groups = {
         group: [task.name for task in grid.benchmark.tasks if task.group == group]
@@ -84,7 +84,7 @@ def _row(method: str, grid: Grid, paper: PublishedTable) -> Row:
     tasks = [task.name for task in grid.benchmark.tasks]
     return Row(
         method=method,
-        is_in_suite=method in grid.benchmark.methods,
+        is_in_suite=(method, tasks[0]) in grid.measurements,
         params_m=_params_m(grid, method),
         cells={
             task: CellResult(
@@ -101,8 +101,8 @@ def _row(method: str, grid: Grid, paper: PublishedTable) -> Row:
         all_set_average=over_seeds(values, _mean_of_all),
         over_base=_difference(grid, method, base_of(method)),
         over_control=_difference(grid, method, control_of(method)),
-        printed=paper.row(method),
-        absolute=paper.absolute(method),
+        printed=None if paper is None else paper.row(method),
+        absolute=None if paper is None else paper.absolute(method),
     )
 
 

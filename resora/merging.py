@@ -8,12 +8,13 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import nn
 
-from resora.petl.base import LowRankLayer
+from resora.adapted import applied
+from resora.petl.base import LowRankLayer, Mergeable
 
 FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
 """What layers raise that cannot be merged, such as peft's for quantised or grouped ones."""
@@ -37,7 +38,8 @@ def merge(model: nn.Module) -> nn.Module:
 
     Args:
         model: A model with adapters of ``resora.petl`` or ``peft``; changed in place. Modules of your
-            own take part if they have a method ``merged() -> nn.Module``.
+            own take part if they have a method ``merged() -> nn.Module``. A model whose method adds no
+            module, such as full fine-tuning, is plain as it is.
 
     Returns:
         The model to go on with: the same, but for a ``PeftModel``, a compiled model (compile it again)
@@ -48,10 +50,13 @@ def merge(model: nn.Module) -> nn.Module:
             outputs; nothing is changed.
     """
     model = model._modules.get("_orig_mod") or model
+    adapted = _adapted(model)
     places = [place for place in _places(model) if _is_adapter(place.module)]
-    if not places:
+    if not places and not adapted:
         raise ValueError(f"{type(model).__name__} has no adapter to merge")
     _check(model, places)
+    for module in adapted:
+        applied.forget(module)
     merged: dict[nn.Module, nn.Module] = {}
     for _, module, parent, attribute in places:
         if module not in merged:
@@ -60,6 +65,19 @@ def merge(model: nn.Module) -> nn.Module:
             return merged[module]
         setattr(parent, attribute, merged[module])
     return _unwrapped(model)
+
+
+def _adapted(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that a method is applied to; raise unless all of these can be merged."""
+    found = [module for module in model.modules() if applied.applied_to(module) is not None]
+    for module in found:
+        mark = applied.applied_to(module)
+        if mark is not None and not mark.method.is_mergeable:
+            raise ValueError(
+                f"{applied.name_of(mark.method)} cannot be merged: what it adds is no change of the "
+                "backbone's weights"
+            )
+    return found
 
 
 def _places(
@@ -78,13 +96,22 @@ def _peft(module: str) -> ModuleType | None:
 
 
 def _is_adapter(module: nn.Module) -> bool:
-    if isinstance(module, LowRankLayer):
+    if isinstance(module, LowRankLayer) or _folds(module):
         return True
+    return _is_of_peft(module)
+
+
+def _is_of_peft(module: nn.Module) -> bool:
     tuners, other = _peft("tuners.tuners_utils"), _peft("utils.other")
     return (tuners is not None and isinstance(module, tuners.BaseTunerLayer)) or (
         # A module that peft trains as a whole beside the adapters, such as a classifier.
         other is not None and isinstance(module, other.AuxiliaryTrainingWrapper)
     )
+
+
+def _folds(module: nn.Module) -> TypeGuard[Mergeable]:
+    # Layers of peft have an attribute of this name, a Boolean.
+    return callable(getattr(module, "merged", None))
 
 
 def _check(model: nn.Module, adapters: list[_Place]) -> None:
@@ -103,8 +130,10 @@ def _check(model: nn.Module, adapters: list[_Place]) -> None:
 
 
 def _reason_against(module: Any) -> str | None:
+    if _folds(module):
+        return None
     if isinstance(module, LowRankLayer):
-        return None if hasattr(module, "merged") else "it has no method `merged() -> nn.Module`"
+        return "it has no method `merged() -> nn.Module`"
     if module.disable_adapters:
         return (
             "its adapters are switched off, and merging would switch them on; enable them first, or drop "
@@ -131,11 +160,12 @@ def _sharing(module: nn.Module, users: dict[nn.Parameter, dict[nn.Module, str]])
 
 
 def _fold(module: Any) -> nn.Module:
-    """Return what is left of an adapter once its update is in the weights."""
+    """Return what is left of an adapter once its update, and those of adapters inside, are in the weights."""
     folded: nn.Module
-    if isinstance(module, LowRankLayer):
-        folded = module.merged()  # type: ignore[attr-defined]
-        return folded
+    if not _is_of_peft(module):
+        _fold_inside(module)
+    if _folds(module):
+        return module.merged()
     inner = getattr(module, "base_layer", None)
     if inner is not None and _is_adapter(inner):
         module.base_layer = _fold(inner)
@@ -149,6 +179,14 @@ def _fold(module: Any) -> nn.Module:
             module.merge()
             folded = module.get_base_layer()
     return folded
+
+
+def _fold_inside(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        if _folds(child) or _is_of_peft(child):
+            module._modules[name] = _fold(child)
+        else:
+            _fold_inside(child)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

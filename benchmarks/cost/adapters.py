@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from resora.backbones import Backbone
 from resora.petl import make_method as make_library_method
-from resora.petl.base import Factors, Method, Taps, freeze
+from resora.petl.base import Factors, Method, Taps
 
 INITIAL_B = 0.02
 """Standard deviation of the directions at the start. At zero, where LoRA starts, the equations as
@@ -50,26 +51,30 @@ class BlockUpdate(nn.Module):
         return Factors(self.lora_b, self.lora_a, self.scale)
 
 
+@dataclass(frozen=True)
 class DTLSized(Method):
     """One low-rank d x d pair a block, added to the block's output: 12 of rank 2 on ViT-B/16.
 
     It has DTL's number of matrices and their sizes, so the penalties have the work that they have
     there. It is not the method DTL, whose side network spares the backward pass through the backbone:
     DTL's own step is shorter and smaller, so that a penalty weighs more in it.
+
+    Attributes:
+        rank: r.
+        scale: The factor of the update.
     """
 
-    def __init__(self, rank: int, scale: float = 1.0) -> None:
-        """Keep the rank r and the scale of the update."""
-        self.rank = rank
-        self.scale = scale
+    rank: int
+    scale: float = 1.0
 
-    def adapt(self, model: nn.Module, head: str) -> None:
-        """Freeze all but the head, and put an update behind every block."""
-        freeze(model, but=head)
-        blocks = cast("nn.Sequential", model.get_submodule("blocks"))
-        width = cast(int, model.embed_dim)
-        for index, block in enumerate(blocks):
-            blocks[index] = nn.Sequential(block, BlockUpdate(width, self.rank, self.scale))
+    fits = ("vit",)
+    needs = "blocks that map tokens to tokens"
+
+    def insert(self, model: nn.Module, backbone: Backbone) -> None:
+        """Put an update behind every block."""
+        for block in backbone.blocks:
+            update = BlockUpdate(block.width, self.rank, self.scale)
+            model.set_submodule(block.path, nn.Sequential(model.get_submodule(block.path), update))
 
 
 def make_method(name: str, scale: float) -> Method:

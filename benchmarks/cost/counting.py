@@ -19,10 +19,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,6 +33,22 @@ from benchmarks.cost.step import Penalty, TrainingStep
 
 # The profiler announces itself on stderr at each start, which would break the progress bar.
 QUIET = ("KINETO_LOG_LEVEL", "99")
+
+
+class Step(Protocol):
+    """What is looked at: a training step with its model and optimizer."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+
+    def __call__(self, penalty: Any) -> None:
+        """Make one step."""
+
+    def forget_gradients(self) -> None:
+        """Free the gradients."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ def count(step: TrainingStep, variant: Variant) -> Counts:
     return Counts(forward, flops.get_total_flops(), operations.calls, peak)
 
 
-def peak_memory(step: TrainingStep, penalty: Penalty | None) -> int:
+def peak_memory(step: Step, penalty: Penalty | None) -> int:
     """Make a step; return the most memory that live tensors took, in bytes."""
     step.forget_gradients()
     if step.device.type == "cuda":
@@ -96,10 +112,15 @@ def peak_memory(step: TrainingStep, penalty: Penalty | None) -> int:
     for _, change in sorted(changes, key=lambda change: change[0]):
         allocated += change
         peak = max(peak, allocated)
-    return _bytes_of(_resident(step)) + peak
+    return resident_bytes(step) + peak
 
 
-def _resident(step: TrainingStep) -> Iterable[Tensor]:
+def resident_bytes(step: Step) -> int:
+    """Return the bytes of model, optimizer and batch."""
+    return _bytes_of(_resident(step))
+
+
+def _resident(step: Step) -> Iterable[Tensor]:
     yield from step.model.parameters()
     yield from step.model.buffers()
     for state in step.optimizer.state.values():

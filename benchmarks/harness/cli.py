@@ -163,7 +163,9 @@ def _list_benchmark(name: str, scale_name: str) -> None:
     print(tabulate(scales, headers=["scale", "backbones", "seeds", "what"]), end="\n\n")
     tasks = [[t.name, t.group, t.num_classes] for t in benchmark.tasks]
     print(tabulate(tasks, headers=["task", "group", "classes"]), end="\n\n")
-    print("methods:", " ".join(benchmark.methods))
+    for backbone in scale.backbones:
+        methods = benchmark.methods_on.get(backbone, benchmark.methods)
+        print(f"methods on {backbone}:", " ".join(methods))
     count = sum(1 for _ in benchmark.cells(scale))
     print(
         f"{count} cells at scale {scale.name}: python -m benchmarks ls '{name}/*' --scale {scale.name}"

@@ -9,9 +9,12 @@ from benchmarks.cost.spec import COST
 from benchmarks.harness.cell import PARTS, Cell, Selector
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.spec import Benchmark, Scale
+from benchmarks.method_cost.spec import METHOD_COST
 from benchmarks.vtab1k.spec import VTAB1K
 
-BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in (VTAB1K, COST)}
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (VTAB1K, COST, METHOD_COST)
+}
 """All benchmarks by name; add a new one's ``spec.py`` object here."""
 
 LIST = "python -m benchmarks ls"
@@ -77,6 +80,12 @@ def _narrow(
         if not cells:
             raise UsageError(f"selector {selector.text!r} chooses nothing at scale {scale!r}")
         benchmark = cells[0].benchmark
+        if part == "method":
+            why_not = BENCHMARKS[benchmark].why_not
+            backbones = dict.fromkeys(cell.backbone for cell in cells)
+            reasons = [reason for name in backbones if (reason := why_not(name, pattern))]
+            if reasons:
+                raise UsageError("; ".join(dict.fromkeys(reasons)))
         known = {cell.parts[position] for cell in cells}
         raise unknown(
             part, pattern, known, f"at scale {scale!r}; {LIST} {benchmark} --scale {scale}"

@@ -84,12 +84,15 @@ class Table:
         title: What the table shows.
         rows: Method names in the paper's order, the ones without an implementation included.
         layout: What its columns are: ``tasks``, or one of the other layouts that `reports` knows.
+        backbone: Which of a scale's backbones it is about, by position. Declared tables of one name are the
+            parts of one table, each on its own backbone.
     """
 
     name: str
     title: str
     rows: tuple[str, ...]
     layout: str = "tasks"
+    backbone: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,8 @@ class Benchmark:
         runner: Module with ``run(cell, config, context) -> Outcome``; imported when a cell runs.
         configure: Resolves a cell's configuration and the source of each value.
         is_timed: Whether its cells measure time: such a cell runs with no other beside it.
+        methods_on: The methods of a backbone that does not have all of them.
+        why_not: Says why a method is not declared on a backbone, for people who ask for it; None: unknown.
     """
 
     name: str
@@ -125,6 +130,10 @@ class Benchmark:
     runner: str
     configure: Callable[[Benchmark, Cell, Scale], dict[str, Choice]] = field(repr=False)
     is_timed: bool = False
+    methods_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    why_not: Callable[[str, str], str | None] = field(
+        default=lambda backbone, method: None, repr=False
+    )
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
@@ -132,6 +141,11 @@ class Benchmark:
             raise ValueError(f"benchmark {self.name!r} declares a task or a method twice")
         if stray := {task.group for task in self.tasks} - set(self.groups):
             raise ValueError(f"benchmark {self.name!r} has tasks of undeclared groups: {stray}")
+        declared = {name for names in self.methods_on.values() for name in names}
+        if stray := declared - set(self.methods):
+            raise ValueError(
+                f"benchmark {self.name!r} has undeclared methods on a backbone: {stray}"
+            )
 
     def task(self, name: str) -> Task:
         """Return the task called ``name``."""
@@ -142,7 +156,7 @@ class Benchmark:
         for backbone in scale.backbones:
             for task in self.tasks:
                 for seed in scale.seeds:
-                    for method in self.methods:
+                    for method in self.methods_on.get(backbone, self.methods):
                         yield Cell(self.name, backbone, task.name, method, seed)
 
     def config(

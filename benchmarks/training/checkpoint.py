@@ -10,35 +10,18 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.harness.provenance import file_sha256
+from resora.adapted import adapter_state, load_adapter_state
 
 STAGE1 = "stage1.safetensors"
 LAST_EPOCH = "last-epoch.pt"
 
 
-def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters that are trained, detached, by name."""
-    return {
-        name: parameter.detach()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
-
-
-def load_trainable(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Copy ``state`` into the trainable parameters; both must have the same names and shapes."""
-    own = trainable_state(model)
-    if own.keys() != state.keys():
-        raise ValueError("the checkpoint holds other parameters than the model trains")
-    for name, parameter in own.items():
-        parameter.copy_(state[name])
-
-
 def save_stage1(folder: Path, model: nn.Module, config_hash: str) -> None:
     """Write the trained part of a stage-1 model, with the hash of the configuration that made it."""
-    state = {name: value.cpu().contiguous() for name, value in trainable_state(model).items()}
+    state = {name: value.cpu().contiguous() for name, value in adapter_state(model).items()}
     _atomically(
         folder / STAGE1,
         lambda path: save_file(state, path, metadata={"config_hash": config_hash}),
@@ -58,7 +41,7 @@ def load_stage1(folder: Path, model: nn.Module) -> str:
     """Load a stage-1 checkpoint into a model; return the sha256 of the file."""
     path = folder / STAGE1
     with safe_open(path, framework="pt") as file:
-        load_trainable(model, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        load_adapter_state(model, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     return file_sha256(path)
 
 

@@ -25,12 +25,12 @@ class ImageClassification:
     """Data on the device, cross-entropy, top-1 accuracy on the test and validation splits."""
 
     metric = "top1_accuracy"
-    head = backbones.HEAD
 
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the splits that the configuration names."""
         data = config["data"]
         self.config = config
+        self.head = backbones.head_of(config["backbone"]["name"])
         self.device = context.device
         self.folder = require_task(context.data, data["variant"], cell.benchmark, cell.task)
         self.train = self._images(data["train"], data["limit_train"])

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import checkpoint
+from resora.adapted import adapter_state, load_adapter_state
+from resora.petl import Method
 
 
 class Diverged(Exception):
@@ -80,6 +82,8 @@ class Stage:
         noise_seed: int,
         folder: Path,
         identity: str,
+        method: Method | None = None,
+        is_first: bool = True,
         penalty: Callable[[], Tensor] | None = None,
         on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
@@ -93,12 +97,15 @@ class Stage:
             noise_seed: Decides dropout and the like, likewise.
             folder: Where the last epoch is kept.
             identity: Names the configuration and stage; an epoch of another one is not resumed.
+            method: The method that adapted the model, which may act in each step.
+            is_first: Whether the method's own schedule runs in this stage; in a later one it has run out.
             penalty: Returns the weighted penalty of the forward pass just made.
             on_epoch: Called after each epoch with its number and the number of epochs.
         """
         self.model, self.problem, self.plan = model, problem, plan
         self.order_seed, self.noise_seed = order_seed, noise_seed
         self.folder, self.identity = folder, identity
+        self.method, self.is_first = method, is_first
         self.penalty, self.on_epoch = penalty, on_epoch
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(model, plan.weight_decay), lr=plan.learning_rate, fused=True
@@ -141,18 +148,36 @@ class Stage:
         batches = list(self.problem.batches(self.order_seed + epoch))
         for step, batch in enumerate(batches):
             self._set_learning_rate(epoch + step / len(batches), step_share=1 / len(batches))
+            at = self._schedule(epoch * len(batches) + step, len(batches))
+            if self.method is not None:
+                self.method.before_forward(self.model, *at)
             loss = self.problem.loss(self.model, batch)
             losses.append(loss.detach())
             if self.penalty is not None:
                 penalty = self.penalty()
                 penalties.append(penalty.detach())
                 loss = loss + penalty
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
+            self._update(loss, at)
         # Read once an epoch: reading each loss would make a GPU wait in every step.
         mean_penalty = torch.stack(penalties).mean().item() if penalties else None
         return torch.stack(losses).mean().item(), mean_penalty
+
+    def _update(self, loss: Tensor, at: tuple[int, int]) -> None:
+        method = self.method
+        if method is not None and (extra := method.extra_loss(self.model)) is not None:
+            loss = loss + extra
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if method is not None:
+            method.before_step(self.model, *at)
+        self.optimizer.step()
+        if method is not None:
+            method.after_step(self.model, *at, self.optimizer)
+
+    def _schedule(self, step: int, per_epoch: int) -> tuple[int, int]:
+        """Return how many steps of the method's own training are made, and how many it has."""
+        steps = self.plan.epochs * per_epoch
+        return (step if self.is_first else steps), steps
 
     def _set_learning_rate(self, epoch: float, *, step_share: float) -> None:
         rate = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
@@ -184,7 +209,7 @@ class Stage:
             self.folder,
             {
                 "identity": self.identity,
-                "model": checkpoint.trainable_state(self.model),
+                "model": adapter_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
                 "progress": vars(progress),
             },
@@ -194,7 +219,7 @@ class Stage:
         state = checkpoint.load_epoch(self.folder, self.identity, self.device)
         if state is None:
             return Progress()
-        checkpoint.load_trainable(self.model, state["model"])
+        load_adapter_state(self.model, state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         return Progress(**state["progress"])
 

@@ -24,7 +24,7 @@ from benchmarks.training.classification import ImageClassification
 from benchmarks.training.trainer import Plan, Progress, Stage
 from resora import ReSoRA
 from resora.discovery import NoLowRankLayer
-from resora.petl import make_method
+from resora.petl import Method, make_method
 
 DEFINITION = "mean cos^2 between subspace activations over pairs, uncentred, tokens as samples"
 
@@ -51,10 +51,10 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
     if context.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     stage = 2 if "stage2" in config else 1
-    model = _adapted(cell, config, problem)
+    model, method = _adapted(cell, config, problem)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
     before = _redundancy(model, problem)
-    progress = _train(cell, config, context, problem, model, stage=stage)
+    progress = _train(cell, config, context, problem, model, method, stage=stage)
     after = _redundancy(model, problem)
     if stage == 1:
         checkpoint.save_stage1(context.folder(cell), model, config_hash(config))
@@ -74,13 +74,14 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
     )
 
 
-def _adapted(cell: Cell, config: Config, problem: ImageClassification) -> nn.Module:
+def _adapted(cell: Cell, config: Config, problem: ImageClassification) -> tuple[nn.Module, Method]:
     torch.manual_seed(seed_for("head", cell))
     model = problem.build()
     torch.manual_seed(seed_for("adapter", cell))
     options = {key: value for key, value in config["method"].items() if key != "name"}
-    make_method(parse_method(cell.method).base, **options).adapt(model, problem.head)
-    return model.to(problem.device)
+    method = make_method(parse_method(cell.method).base, **options)
+    method.adapt(model, problem.head)
+    return model.to(problem.device), method
 
 
 def _load_stage1(cell: Cell, config: Config, context: Context, model: nn.Module) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def _train(
     context: Context,
     problem: ImageClassification,
     model: nn.Module,
+    method: Method,
     *,
     stage: int,
 ) -> Progress:
@@ -113,6 +115,8 @@ def _train(
         noise_seed=seed_for("noise", cell, stage=stage),
         folder=context.folder(cell),
         identity=config_hash(config),
+        method=method,
+        is_first=stage == 1,
         penalty=regularizer,
         on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
     )

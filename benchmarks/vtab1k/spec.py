@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from benchmarks.harness.cell import Cell, parse_method
+from benchmarks.harness.methods import family_of
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
+from benchmarks.vtab1k import methods
 
 PAPER = "paper, section 4.2"
 OURS = "our choice"
@@ -38,41 +40,30 @@ TASKS = tuple(
     ]
 )
 
-STAGE2 = ("euclidean", "cosine", "nonlinear", "linear", "control")
-
-
-def _with_stage2(base: str) -> tuple[str, ...]:
-    return (base, *(f"{base}+{suffix}" for suffix in STAGE2))
-
-
-METHODS = (
-    "full",
-    "linear",
-    *_with_stage2("lora-r2"),
-    *_with_stage2("lora-r4"),
-    *_with_stage2("lora-r8"),
-)
-
 ACCURACY = Metric(
     name="top1_accuracy", label="Top-1", unit="%", factor=100.0, digits=1, higher_is_better=True
 )
 
 TABLES = (
+    Table(name="table2", title="VTAB-1K on ViT-B/16", rows=methods.TABLE2_ALL),
     Table(
-        name="table2",
-        title="VTAB-1K on ViT-B/16",
-        rows=tuple(
-            (
-                "full linear bitfit vpt-deep lst adalora-r8 adaptformer noah ssf "
-                "fact-tk fact-tk+linear lora-r8 lora-r8+linear lora-r8+control "
-                "moslora-r8 moslora-r8+linear dtl-plus dtl-plus+linear"
-            ).split()
-        ),
+        name="table3",
+        title="VTAB-1K on Swin and ConvNeXt",
+        rows=methods.TABLE3_SWIN,
+        layout="groups",
+        backbone=1,
+    ),
+    Table(
+        name="table3",
+        title="VTAB-1K on Swin and ConvNeXt",
+        rows=methods.TABLE3_CONVNEXT,
+        layout="groups",
+        backbone=2,
     ),
     Table(
         name="table5",
         title="VTAB-1K on ViT-B/16 with LoRA under different subspace penalties",
-        rows=tuple(name for name in METHODS if name.startswith("lora-")),
+        rows=methods.LORA,
     ),
 )
 
@@ -88,6 +79,20 @@ COMMON = {
     "training.warmup_epochs": Choice(0, OURS),
     "training.evaluate_every": Choice(1, OURS),
     "lora.scale": Choice(1.0, OURS),
+    "moslora.scale": Choice(1.0, OURS),
+    "srlora.scale": Choice(1.0, OURS),
+    "adalora.scale": Choice(1.0, OURS),
+    "adaptformer.dim": Choice(8, "paper, Table 2, by its 0.16 M"),
+    "adaptformer.scale": Choice(0.1, "ShoufaChen/AdaptFormer main_image.py"),
+    "adapter.dim": Choice(8, "ZhangYuanhan-AI/NOAH"),
+    "fact-tk.scale": Choice(1.0, OURS),
+    "fact-tt.scale": Choice(1.0, OURS),
+    "fact-tt.rank": Choice(16, "JieShibo/PETL-ViT FacT/configs/tt, the largest"),
+    "dtl.rank": Choice(2, "heekhero/DTL"),
+    "dtl-plus.rank": Choice(2, "heekhero/DTL"),
+    "dtl-plus.kernel": Choice(3, "heekhero/DTL train_scripts/vit/vtab, the most frequent"),
+    "lst.reduction": Choice(8, "paper, Table 2, by its 2.38 M"),
+    "prefix.length": Choice(10, OURS),
     # The paper gives no weight.
     "weight.linear": Choice(0.1, SWEPT),
     "weight.nonlinear": Choice(0.1, OURS),
@@ -96,7 +101,7 @@ COMMON = {
 }
 
 EMBEDDED = {
-    "backbone.weights": Choice("vit_micro", OURS),
+    **{f"weights.{name}": Choice(name, OURS) for name in methods.KINDS if "micro" in name},
     "backbone.drop_path": Choice(0.0, OURS),
     "data.variant": Choice("embedded", OURS),
     # The validation images stay out of training, so that all selection rules mean something.
@@ -104,6 +109,11 @@ EMBEDDED = {
     "learning_rate.full": Choice(5e-4, OURS),
     "learning_rate.linear": Choice(3e-2, SWEPT),
     "learning_rate.lora": Choice(5e-3, SWEPT),
+    "learning_rate.any": Choice(5e-3, "our choice: that of LoRA"),
+    # There are 17 tokens an image.
+    "vpt-deep.tokens": Choice(10, OURS),
+    "vpt-shallow.tokens": Choice(10, OURS),
+    "fact-tk.rank": Choice(16, "JieShibo/PETL-ViT FacT/configs/tk, the smaller"),
 }
 
 SCALES = {
@@ -112,7 +122,7 @@ SCALES = {
         Scale(
             name="smoke",
             description="embedded world, 64 training images, 2 + 2 epochs: shows that everything works",
-            backbones=("vit_micro",),
+            backbones=("vit_micro", "swin_micro", "convnext_micro"),
             seeds=(0,),
             is_embedded=True,
             choices={
@@ -126,7 +136,7 @@ SCALES = {
         Scale(
             name="micro",
             description="embedded world, 800 training images, 10 + 10 epochs: methods can be told apart",
-            backbones=("vit_micro",),
+            backbones=("vit_micro", "swin_micro", "convnext_micro"),
             seeds=(0, 1, 2),
             is_embedded=True,
             choices={
@@ -142,13 +152,17 @@ SCALES = {
         Scale(
             name="paper",
             description="published protocol, real data, 100 + 100 epochs",
-            backbones=("vit_b16",),
+            backbones=("vit_b16", "swin_b", "convnext_b"),
             seeds=(0, 1, 2),
             is_embedded=False,
             choices={
-                "backbone.weights": Choice(
+                "weights.vit_b16": Choice(
                     "vit_base_patch16_224.orig_in21k", "heekhero/DTL, Lucenova/KARST READMEs"
                 ),
+                "weights.swin_b": Choice(
+                    "swin_base_patch4_window7_224.ms_in22k", "heekhero/DTL, dongzelian/SSF"
+                ),
+                "weights.convnext_b": Choice("convnext_base.fb_in22k", "dongzelian/SSF"),
                 "backbone.drop_path": Choice(0.1, "Lucenova/KARST train_vit_vtab.py"),
                 "data.variant": Choice("tfds", OURS),
                 "data.train": Choice("train800+val200", PAPER),
@@ -157,7 +171,10 @@ SCALES = {
                 "training.evaluate_every": Choice(10, "Lucenova/KARST train_vit_vtab.py"),
                 "learning_rate.full": Choice(1e-4, "visinf/adapter_plus conf"),
                 "learning_rate.linear": Choice(1e-3, OURS),
-                "learning_rate.lora": Choice(1e-3, "Lucenova/KARST train_vit_vtab.py"),
+                "vpt-deep.tokens": Choice(50, OURS),
+                "vpt-shallow.tokens": Choice(50, OURS),
+                "fact-tk.rank": Choice(32, "JieShibo/PETL-ViT FacT/configs/tk, the most frequent"),
+                "learning_rate.any": Choice(1e-3, "Lucenova/KARST train_vit_vtab.py"),
             },
         ),
     )
@@ -174,7 +191,7 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
     """Resolve a cell: every value that decides its numbers, with its source, by dotted name."""
     choices = COMMON | dict(scale.choices)
     base, suffix, _ = parse_method(cell.method)
-    family = base.partition("-")[0]
+    family = family_of(base)
     resolved = {
         "task.name": Choice(cell.task, PAPER),
         "task.num_classes": Choice(benchmark.task(cell.task).num_classes, PAPER),
@@ -184,13 +201,17 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
     resolved |= {
         key: value for key, value in choices.items() if key.startswith(("backbone.", "data."))
     }
-    if family == "lora":
-        resolved["method.scale"] = choices["lora.scale"]
+    resolved["backbone.weights"] = choices[f"weights.{cell.backbone}"]
+    for key, choice in choices.items():
+        if key.startswith(f"{family}."):
+            resolved[f"method.{key.partition('.')[2]}"] = choice
     for stage in ("stage1", "stage2") if suffix else ("stage1",):
         for name in TRAINING:
             resolved[f"{stage}.{name}"] = choices[f"training.{name}"]
         resolved[f"{stage}.epochs"] = choices.get(f"epochs.{family}", choices["training.epochs"])
-        resolved[f"{stage}.learning_rate"] = choices[f"learning_rate.{family}"]
+        resolved[f"{stage}.learning_rate"] = choices.get(
+            f"learning_rate.{family}", choices["learning_rate.any"]
+        )
     if suffix:
         resolved["stage2.penalty"] = Choice(None if suffix == "control" else suffix, PAPER)
     if suffix and suffix != "control":
@@ -206,11 +227,13 @@ VTAB1K = Benchmark(
     title="VTAB-1K: 19 image classification tasks, 1,000 training images each",
     groups=GROUPS,
     tasks=TASKS,
-    methods=METHODS,
+    methods=tuple(dict.fromkeys(name for kind in methods.METHODS.values() for name in kind)),
+    methods_on={backbone: methods.METHODS[kind] for backbone, kind in methods.KINDS.items()},
     metrics=(ACCURACY,),
     selections=("last_epoch", "best_val", "max_test"),
     scales=SCALES,
     tables=TABLES,
+    why_not=methods.why_not,
     runner="benchmarks.vtab1k.runner",
     configure=configure,
 )

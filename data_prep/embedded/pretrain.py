@@ -1,7 +1,7 @@
-"""Pre-trains the embedded world's backbone: ``python -m data_prep.embedded.pretrain --minutes 30``.
+"""Pre-trains the embedded world's backbones: ``python -m data_prep.embedded.pretrain --backbone NAME``.
 
-The class token learns which shapes, materials, palette and style are in view and the rough layout of the
-colours; the patch tokens learn which shapes and materials cover them and to restore the clean pixels.
+The pooled feature learns which shapes, materials, palette and style are in view and the rough layout of the
+colours; the final map learns which shapes and materials cover each patch and to restore the clean pixels.
 Only the backbone is written: the heads belong to the pre-training and go with it.
 """
 
@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,9 @@ from tqdm import tqdm
 
 from data_prep.embedded import library, pool
 from data_prep.embedded.pool import Targets
+from data_prep.embedded.pretrain_networks import NETWORKS, Network, onto_patches, pooled_and_cells
 from data_prep.embedded.upstream import Scenes
-from data_prep.torchvision_guard import ensure_torchvision
 
-ensure_torchvision()
-
-import timm  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
-
-ARCHITECTURE = {"img_size": 32, "patch_size": 8, "embed_dim": 160, "depth": 6, "num_heads": 5}
 WEIGHTS = {
     "shapes": 1.0,
     "materials": 0.5,
@@ -56,35 +51,42 @@ HELD_OUT = 2048
 
 
 class Pretrainer(nn.Module):
-    """The backbone with one linear head for each target."""
+    """A backbone with one linear head for each target."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        settings: dict[str, Any] = {**ARCHITECTURE, "num_classes": 0}
-        self.backbone = VisionTransformer(**settings)
-        width = ARCHITECTURE["embed_dim"]
+        self.backbone = network.build()
+        self.side = network.side
         patches = pool.GRID**2
-        sizes = {
+        whole = {
             "shapes": library.SHAPES + 1,
             "materials": library.MATERIALS,
             "palette": library.PALETTES,
             "style": len(library.STYLES),
             "layout": 4 * patches,
             "edges": pool.DIRECTIONS * patches,
+        }
+        dense = {
             "patch_edges": 4 * pool.DIRECTIONS,
             "patch_shapes": library.SHAPES + 1,
             "patch_materials": library.MATERIALS,
             "pixels": 3 * pool.PATCH**2,
         }
-        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
+        # A cell of a coarser map answers for all patches beneath it.
+        beneath = patches // self.side**2
+        sizes = whole | {name: beneath * size for name, size in dense.items()}
+        self.dense = frozenset(dense)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(network.width, size) for name, size in sizes.items()}
+        )
 
     def losses(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """One loss a target, unweighted."""
-        tokens = self.backbone.forward_features(images)
+        pooled, cells = pooled_and_cells(self.backbone, images)
         losses = {}
         for name, head in self.heads.items():
-            dense = name.startswith("patch_") or name == "pixels"
-            answer = head(tokens[:, 1:] if dense else tokens[:, 0])
+            is_dense = name in self.dense
+            answer = onto_patches(head(cells), self.side, pool.GRID) if is_dense else head(pooled)
             wanted = getattr(targets, name)
             if name in ("layout", "pixels", "edges", "patch_edges"):
                 losses[name] = functional.smooth_l1_loss(answer, wanted, beta=0.5)
@@ -126,11 +128,12 @@ def learning_rate(peak: float, fraction: float) -> float:
 
 
 def optimiser(model: nn.Module) -> torch.optim.AdamW:
-    """AdamW without weight decay on vectors (biases, norms) and on the position table."""
+    """AdamW without weight decay on vectors (biases, norms, layer scales) and on tables of positions."""
+    tables = ("pos_embed", "cls_token", "relative_position_bias_table")
     plain = [
         p
         for name, p in model.named_parameters()
-        if p.dim() < 2 or "pos_embed" in name or "cls_token" in name
+        if p.dim() < 2 or any(table in name for table in tables)
     ]
     chosen = {id(p) for p in plain}
     decayed = [p for p in model.parameters() if id(p) not in chosen]
@@ -148,12 +151,12 @@ class Run:
         self.args = args
         torch.manual_seed(args.seed)
         torch.set_num_threads(args.threads)
-        self.model = Pretrainer()
+        self.model = Pretrainer(NETWORKS[args.backbone])
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimiser = optimiser(self.model)
         self.progress = Progress()
         self.rng = np.random.default_rng([args.seed, 3])
-        self.checkpoint = args.work / "checkpoint.pt"
+        self.checkpoint = args.work / f"{args.backbone}.pt"
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one of a run with the same arguments."""
@@ -245,24 +248,26 @@ class Run:
             name: value.to(torch.float16).contiguous()
             for name, value in self.average.backbone.state_dict().items()
         }
-        weights = to_safetensors(state, metadata={"architecture": json.dumps(ARCHITECTURE)})
-        replace(self.args.out / "vit_micro.safetensors", weights)
+        settings = json.dumps(NETWORKS[self.args.backbone].settings)
+        weights = to_safetensors(state, metadata={"architecture": settings})
+        replace(self.args.out / f"{self.args.backbone}.safetensors", weights)
         text = json.dumps(record(self, losses, weights, finished), indent=2) + "\n"
-        replace(self.args.out / "vit_micro.json", text.encode())
+        replace(self.args.out / f"{self.args.backbone}.json", text.encode())
         tqdm.write(f"step {self.progress.step}: held-out losses {losses}")
 
 
 def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -> dict[str, Any]:
     """Say what was trained, on what, how long and how well."""
+    network = NETWORKS[run.args.backbone]
     return {
         "schema": "resora.backbone/1",
-        "name": "vit_micro",
+        "name": run.args.backbone,
         "finished": finished,
         "program": "python -m data_prep.embedded.pretrain",
         "arguments": arguments(run.args),
         "architecture": {
-            "class": "timm.models.vision_transformer.VisionTransformer",
-            **ARCHITECTURE,
+            "class": f"{network.kind.__module__}.{network.kind.__name__}",
+            **network.settings,
         },
         "parameters": sum(p.numel() for p in run.average.backbone.parameters()),
         "input": "images in [0, 255], then (x / 255 - 0.5) / 0.5",
@@ -295,7 +300,7 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "timm": timm.__version__,
+            "timm": metadata.version("timm"),
             "numpy": np.__version__,
         },
         "hardware": f"CPU, {run.args.threads} thread{'s' * (run.args.threads > 1)}",
@@ -304,9 +309,8 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
 
 def arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments that decide the result (paths do not)."""
-    return {
-        name: getattr(args, name) for name in ("minutes", "images", "pool", "batch", "lr", "seed")
-    }
+    names = ("backbone", "minutes", "images", "pool", "batch", "lr", "seed")
+    return {name: getattr(args, name) for name in names}
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -322,6 +326,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m data_prep.embedded.pretrain", description=__doc__.splitlines()[0]
     )
+    p.add_argument("--backbone", choices=NETWORKS, default="vit_micro")
     p.add_argument("--minutes", type=float, default=30.0, help="budget in minutes; 0: none")
     p.add_argument("--images", type=int, default=0, help="budget in images seen; 0: none")
     p.add_argument("--pool", type=int, default=120_000, help="scenes to generate")
@@ -332,7 +337,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--export-every", type=float, default=5.0, help="minutes between exports")
     p.add_argument("--out", type=Path, default=Path(__file__).parent / "backbones")
     p.add_argument(
-        "--work", type=Path, default=Path("work") / "pretrain", help="pool and checkpoint"
+        "--work", type=Path, default=Path("work") / "pretrain", help="pool and checkpoints"
     )
     return p
 

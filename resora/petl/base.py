@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from resora.adapted import applied
+from resora.backbones import Backbone, describe
 
 
 class Factors(NamedTuple):
@@ -85,20 +90,108 @@ class _TapHandle(RemovableHandle):
             self._records.remove(self._record)
 
 
-class Method(ABC):
-    """A parameter-efficient method: it freezes a backbone and adds or frees what it trains."""
+@runtime_checkable
+class Mergeable(Protocol):
+    """A module that adapts another one and can be folded into it; what ``resora.merge`` looks for."""
 
-    @abstractmethod
+    def merged(self) -> nn.Module:
+        """Fold the update into the adapted module's weights; return that module."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method(ABC):
+    """A parameter-efficient method: it freezes a backbone and adds or frees what it trains.
+
+    A method is a frozen dataclass whose fields are its options, of JSON's types. It keeps no state: what
+    changes in training lies in the model, in parameters or in buffers that a layer names in
+    ``state_buffers``, so that a checkpoint of the trained part has all of it.
+
+    Attributes:
+        fits: The kinds of backbone it can adapt (``resora.backbones.KINDS``, and ``attention``); empty: any
+            model at all.
+        needs: What the other kinds lack, in words.
+        is_mergeable: Whether ``resora.merge`` gives back a plain backbone with the same outputs.
+        starts_unchanged: Whether the adapted backbone computes what it did before, until it is trained.
+    """
+
+    fits: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[str] = "a structure that it can adapt"
+    is_mergeable: ClassVar[bool] = False
+    starts_unchanged: ClassVar[bool] = True
+
     def adapt(self, model: nn.Module, head: str) -> None:
         """Change ``model`` in place so that what requires a gradient is what the method trains.
 
         Args:
-            model: The backbone with a fresh task head.
-            head: Name of the head's submodule; the head is always trained.
+            model: The backbone with a fresh task head, or a model that has them as submodules.
+            head: Dotted name of the head's submodule, which is always trained; empty: there is none.
+
+        Raises:
+            ValueError: The method does not fit the backbone, or the model is adapted already.
         """
+        applied.check_plain(model)
+        backbone = self._described(model)
+        applied.remember(model, self, head)
+        freeze(model, but=head)
+        self.insert(model, backbone)
+
+    @abstractmethod
+    def insert(self, model: nn.Module, backbone: Backbone) -> None:
+        """Free or add what is trained, in place; all but the head is frozen already.
+
+        Args:
+            model: The model.
+            backbone: Where its parts are; ``unknown`` for a method that fits any model.
+        """
+
+    def extra_loss(self, model: nn.Module) -> Tensor | None:
+        """Return a term of the loss that belongs to the method, after the forward pass; None: none."""
+        del model
+        return None
+
+    def before_forward(self, model: nn.Module, step: int, steps: int) -> None:
+        """Do what has to be done before a step's forward pass.
+
+        Args:
+            model: The adapted model.
+            step: Number of steps made so far.
+            steps: How many the method's training has. In a later stage, where a schedule has run out,
+                ``step`` equals ``steps``.
+        """
+        del model, step, steps
+
+    def before_step(self, model: nn.Module, step: int, steps: int) -> None:
+        """Look at the gradients, before the optimizer's step."""
+        del model, step, steps
+
+    def after_step(
+        self, model: nn.Module, step: int, steps: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Change the model after the optimizer's step; ``optimizer`` is there for its moments."""
+        del model, step, steps, optimizer
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, as JSON has them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def refusal(cls, kind: str) -> str | None:
+        """Say in one line why the method does not fit a kind of backbone; None where it does."""
+        if not cls.fits or kind in cls.fits:
+            return None
+        return f"it needs {cls.needs} and does not fit {kind} (it fits: {', '.join(cls.fits)})"
+
+    def _described(self, model: nn.Module) -> Backbone:
+        if not self.fits:
+            return Backbone(kind="unknown", towers=())
+        backbone = describe(model)
+        if (reason := self.refusal(backbone.kind)) is not None:
+            raise ValueError(f"{applied.name_of(self)}: {reason}")
+        return backbone
 
 
 def freeze(model: nn.Module, *, but: str) -> None:
-    """Let only the parameters of the submodule named ``but`` require a gradient."""
+    """Let only the parameters of the submodule named ``but`` require a gradient; empty: none."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name == but or name.startswith(f"{but}."))
+        is_kept = bool(but) and (name == but or name.startswith(f"{but}."))
+        parameter.requires_grad_(is_kept)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import nn
 
-from resora.petl.base import Method, freeze
+from resora.backbones import Backbone
+from resora.petl.base import Method
 
 
+@dataclass(frozen=True)
 class Linear(Method):
-    """Freeze the backbone and train the head on its features."""
+    """Train the head on the features of the frozen backbone."""
 
-    def adapt(self, model: nn.Module, head: str) -> None:
-        """Freeze all but the head."""
-        freeze(model, but=head)
+    is_mergeable = True
+
+    def insert(self, model: nn.Module, backbone: Backbone) -> None:
+        """Add nothing."""
+
+
+METHOD = Linear

@@ -1,92 +1,70 @@
-"""LoRA (Hu et al., 2022) on the query, key and value projections, each with its own pair of factors.
+"""LoRA (Hu et al., 2022), an own pair of factors for each adapted matrix.
 
-The placement follows the paper's counts: 12 blocks x 3 matrices x 2 x 768 x 8 = 442,368 parameters at
-r = 8 on ViT-B/16. timm fuses the three projections in one ``qkv`` layer; here each third of it has
-its own A (r x d) and B (d x r). One pair on the fused layer would be another method, of 294,912.
+The placement on vision transformers follows the paper's counts: 12 blocks x q, k, v x 2 x 768 x 8 = 442,368
+parameters at r = 8 on ViT-B/16. timm fuses the three projections in one ``qkv`` layer; here each third of it
+has its own A (r x d) and B (d x r). One pair on the fused layer, of 294,912, is the option ``fused``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import cast
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 
-from resora.petl.base import Factors, Method, Taps, freeze
+from resora.backbones import Backbone
+from resora.petl.base import Method
+from resora.petl.layers.low_rank import LowRankLinear, check_low_rank, chosen
 
 
-class LoRAQKV(nn.Module):
-    """A frozen fused qkv projection plus a low-rank update of each of its three parts.
+@dataclass(frozen=True)
+class LoRA(Method):
+    """A low-rank update of linear layers, B A x times ``scale``.
 
     Attributes:
-        lora_a: (3, r, d_in), the rows a_i of q, k and v. Kaiming-uniform at the start.
-        lora_b: (3, r, d_out), the directions b_i. Zero at the start, so that nothing changes.
+        rank: r.
+        scale: The factor of the update, alpha / r.
+        targets: The matrices that are adapted, of ``q k v proj fc1 fc2``; empty: q, k and v, and fc1 where
+            there is no attention (ConvNeXt), which like these reads a block's normalised input.
+        fused: One pair for a fused ``qkv`` layer as a whole.
     """
 
-    def __init__(self, qkv: nn.Linear, rank: int, scale: float) -> None:
-        super().__init__()
-        if qkv.out_features % 3:
-            raise ValueError(
-                f"a fused qkv layer has outputs in three equal parts; got {qkv.out_features}"
-            )
-        self.qkv = qkv
-        self.rank = rank
-        self.scale = scale
-        self.lora_a = nn.Parameter(qkv.weight.new_empty(3, rank, qkv.in_features))
-        self.lora_b = nn.Parameter(qkv.weight.new_zeros(3, rank, qkv.out_features // 3))
-        for a in self.lora_a:
-            nn.init.kaiming_uniform_(a, a=math.sqrt(5))
-        self._taps = Taps()
+    rank: int
+    scale: float = 1.0
+    targets: tuple[str, ...] = ()
+    fused: bool = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, d_in) to (B, T, 3 d_out)."""
-        z = functional.linear(x, self.lora_a.flatten(0, 1)).unflatten(-1, (3, self.rank))
-        self._taps(z.movedim(-2, 0))
-        update = torch.einsum("btmr,mrd->btmd", z, self.lora_b).flatten(-2)
-        return torch.add(self.qkv(x), update, alpha=self.scale)
+    fits = ("vit", "swin", "convnext", "bert", "clip", "attention")
+    needs = "linear layers in known places"
+    is_mergeable = True
 
-    def tap(self, record: Callable[[Tensor], None]) -> RemovableHandle:
-        """Hand z, (3, B, T, r), of each forward pass to ``record``."""
-        return self._taps.add(record)
+    def __post_init__(self) -> None:
+        """Check the options."""
+        checked = check_low_rank(type(self).__name__, self.rank, self.targets)
+        object.__setattr__(self, "targets", checked)
 
-    def factors(self) -> Factors:
-        """Return b (3, r, d_out) and a (3, r, d_in)."""
-        return Factors(self.lora_b, self.lora_a, self.scale, ("q", "k", "v"))
+    def insert(self, model: nn.Module, backbone: Backbone) -> None:
+        """Wrap the chosen layers."""
+        for path, parts, adapted in self.matrices(backbone):
+            base = cast(nn.Linear, model.get_submodule(path))
+            model.set_submodule(path, self.wrapped(base, parts, adapted))
 
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """Return the projection with the update folded into its weight."""
-        update = torch.einsum("mrd,mri->mdi", self.lora_b, self.lora_a).flatten(0, 1)
-        self.qkv.weight += self.scale * update
-        return self.qkv
+    def matrices(
+        self, backbone: Backbone
+    ) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Yield the layers to wrap: dotted name, names of its parts, and those that are adapted."""
+        for place, adapted in chosen(backbone, self.targets):
+            if self.fused and len(place.parts) > 1:
+                yield place.path, ("qkv",), ("qkv",)
+            else:
+                yield place.path, place.parts, adapted
+
+    def wrapped(
+        self, base: nn.Linear, parts: tuple[str, ...], adapted: tuple[str, ...]
+    ) -> LowRankLinear:
+        """Return ``base`` with the update; what the methods that build on LoRA do in their own way."""
+        return LowRankLinear(base, self.rank, self.scale, parts, adapted)
 
 
-class LoRA(Method):
-    """LoRA of one rank on q, k and v of every attention block."""
-
-    def __init__(self, rank: int, scale: float = 1.0) -> None:
-        """Keep the rank r and the scale (alpha / r) of the update."""
-        if rank < 1:
-            raise ValueError(f"the rank of LoRA is a positive integer; got {rank}")
-        self.rank = rank
-        self.scale = scale
-
-    def adapt(self, model: nn.Module, head: str) -> None:
-        """Freeze all but the head, and wrap every fused qkv projection."""
-        freeze(model, but=head)
-        found = [
-            (module, module.qkv)
-            for module in model.modules()
-            if isinstance(getattr(module, "qkv", None), nn.Linear)
-        ]
-        if not found:
-            raise ValueError(
-                f"{type(model).__name__} has no attention with a fused `qkv` Linear: "
-                "LoRA is placed on those (timm's vision transformers have them)"
-            )
-        for attention, qkv in found:
-            attention.qkv = LoRAQKV(cast("nn.Linear", qkv), self.rank, self.scale)
+METHOD = LoRA

@@ -18,7 +18,10 @@ from peft import AdaLoraConfig, LoraConfig, get_peft_model, inject_adapter_in_mo
 from resora import ReSoRA  # noqa: E402
 from resora.discovery import NoLowRankLayer, low_rank_layers  # noqa: E402
 from resora.petl import Factors  # noqa: E402
-from resora.petl.lora import LoRAQKV  # noqa: E402
+from resora.petl.layers.low_rank import LowRankLinear  # noqa: E402
+
+
+QKV = ("q", "k", "v")
 
 
 class Block(nn.Module):
@@ -128,7 +131,7 @@ class OfMyOwn(nn.Linear):
 
 def test_layers_of_all_origins_are_found_together():
     found = model(["fc"])
-    found.blocks[0].fc = LoRAQKV(nn.Linear(8, 24), rank=2, scale=1.0)
+    found.blocks[0].fc = LowRankLinear(nn.Linear(8, 24), 2, 1.0, QKV)
     found.head = OfMyOwn(8, 2)
     layers = low_rank_layers(found)
     assert list(layers) == ["blocks.0.fc", "blocks.1.fc.default", "head"]
@@ -136,7 +139,7 @@ def test_layers_of_all_origins_are_found_together():
 
 
 def test_a_layer_that_is_used_twice_is_found_once():
-    layer = LoRAQKV(nn.Linear(4, 12), rank=2, scale=1.0)
+    layer = LowRankLinear(nn.Linear(4, 12), 2, 1.0, QKV)
     assert list(low_rank_layers(nn.ModuleDict({"one": layer, "two": layer}))) == ["one"]
 
 

@@ -21,8 +21,9 @@ from transformers.pytorch_utils import Conv1D  # noqa: E402
 import resora  # noqa: E402
 from resora import ReSoRA  # noqa: E402
 from resora.petl import make_method  # noqa: E402
-from resora.petl.lora import LoRAQKV  # noqa: E402
+from resora.petl.layers.low_rank import LowRankLinear  # noqa: E402
 
+QKV = ("q", "k", "v")
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set")
 
 
@@ -148,7 +149,7 @@ def test_outputs_stay_and_no_trace_remains(name):
 def test_a_model_that_is_an_adapter_itself():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4)
-    ours = LoRAQKV(nn.Linear(4, 12), rank=2, scale=0.5)
+    ours = LowRankLinear(nn.Linear(4, 12), 2, 0.5, QKV)
     theirs = injected(["0"], nn.Sequential(nn.Linear(4, 12)))[0]
     for layer in (ours, theirs):
         expected = randomised(layer).eval()(x)
@@ -158,7 +159,7 @@ def test_a_model_that_is_an_adapter_itself():
 
 
 def test_a_layer_that_is_used_twice_is_merged_once():
-    layer = randomised(LoRAQKV(nn.Linear(4, 12), rank=2, scale=0.5))
+    layer = randomised(LowRankLinear(nn.Linear(4, 12), 2, 0.5, QKV))
     model = nn.Sequential(layer, nn.Linear(12, 4), layer)
     x = torch.randn(3, 2, 4)
     expected = model(x)

@@ -9,7 +9,7 @@ from torch import nn
 from resora import ReSoRA, literal
 from resora.discovery import low_rank_layers
 from resora.penalties import linear
-from resora.petl.lora import LoRAQKV
+from resora.petl.layers.low_rank import LowRankLinear
 from tests.resora.networks import (
     PENALTIES,
     Adapted,
@@ -24,6 +24,7 @@ from tests.resora.networks import (
     value_of,
 )
 
+QKV = ("q", "k", "v")
 MODELS = pytest.mark.parametrize("make", [own, users])
 BETA = 0.3
 LITERAL = {
@@ -43,7 +44,7 @@ def model():
 def test_lora_changes_nothing_at_its_start_and_is_the_low_rank_update_after():
     torch.manual_seed(0)
     plain = nn.Linear(6, 18)
-    layer = LoRAQKV(plain, rank=2, scale=0.5)
+    layer = LowRankLinear(plain, 2, 0.5, QKV)
     x = torch.randn(3, 4, 6)
     torch.testing.assert_close(layer(x), plain(x), rtol=0, atol=0)
     nn.init.normal_(layer.lora_b)

@@ -1,0 +1,1 @@
+"""What a training step costs with each method: time and memory, all methods side by side."""

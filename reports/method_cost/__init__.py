@@ -1,0 +1,1 @@
+"""The table of what a training step costs with each method."""

@@ -1,0 +1,65 @@
+"""FacT-TT (Jie and Deng, 2023): the updates of all weights as one tensor in tensor-train form.
+
+Matrix m gets s U S_m V with an r x r matrix S_m of its own; U and V are those of the whole network. On
+ViT-B/16 there are 144 matrices: 2 x 768 r + 144 r^2 parameters, 61,440 at r = 16, 21,504 at r = 8 and 8,448
+at r = 4. Formula, placement and initial values are those of the repository JieShibo/PETL-ViT
+(``FacT/fact_tt.py``), which takes r of 4, 8 or 16 and s from 0.01 to 100 by data set, and a dropout of 0.1.
+
+On Swin, U and V are those of a stage, as the author describes in issue 9 of that repository. The two towers
+of CLIP have nothing in common. On ConvNeXt, for which nothing is published, the layers of the MLPs are
+adapted, with U and V by stage: 8 matrices a block; this is our choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from resora.backbones import Backbone
+from resora.petl.base import Method
+from resora.petl.layers.fact import (
+    SharedByStage,
+    TensorTrainLinear,
+    check_fact,
+    square_matrices,
+)
+from resora.petl.layers.low_rank import check_low_rank
+
+
+@dataclass(frozen=True)
+class FacTTT(Method):
+    """One tensor-train decomposition of the updates of all linear layers.
+
+    Attributes:
+        rank: r.
+        scale: s, the factor of the update.
+        dropout: Between S_m and V, in training.
+    """
+
+    rank: int = 16
+    scale: float = 1.0
+    dropout: float = 0.0
+
+    fits = ("vit", "swin", "convnext", "bert", "clip")
+    needs = "blocks whose every linear layer is known"
+    is_mergeable = True
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_low_rank("FacT-TT", self.rank, ())
+        check_fact("FacT-TT", self.dropout)
+
+    def insert(self, model: nn.Module, backbone: Backbone) -> None:
+        """Wrap every linear layer of the blocks."""
+        for tower in backbone.towers:
+            outer_of = SharedByStage(self.rank)
+            for one in square_matrices(model, tower):
+                outer, is_owner = outer_of(one)
+                layer = TensorTrainLinear(
+                    one, outer, owns_outer=is_owner, scale=self.scale, dropout=self.dropout
+                )
+                model.set_submodule(one.place.path, layer)
+
+
+METHOD = FacTTT
