@@ -39,12 +39,12 @@ class Step(Protocol):
     """What is looked at: a training step with its model and optimizer."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.AdamW
     images: Tensor
     labels: Tensor
     device: torch.device
 
-    def __call__(self, penalty: Any) -> None:
+    def __call__(self, penalty: Penalty | None) -> None:
         """Make one step."""
 
     def forget_gradients(self) -> None:

@@ -21,6 +21,7 @@ from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
 from benchmarks.training.classification import ImageClassification
+from benchmarks.training.search import search_subnet
 from benchmarks.training.trainer import Plan, Progress, Stage
 from resora import ReSoRA
 from resora.discovery import NoLowRankLayer
@@ -51,7 +52,8 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
     if context.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     stage = 2 if "stage2" in config else 1
-    model, method = _adapted(cell, config, problem)
+    options, search = _options(cell, config, context, problem)
+    model, method = _adapted(cell, options, problem)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
     before = _redundancy(model, problem)
     progress = _train(cell, config, context, problem, model, method, stage=stage)
@@ -67,18 +69,30 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
         else {"definition": DEFINITION, "start": before, "end": after},
         counts=problem.counts() | {"epochs": progress.epoch},
         cost=_cost(model, problem.head, progress, perf_counter() - started, context.device),
-        protocol={key: config["data"][key] for key in ("train", "val", "test", "normalisation")},
+        protocol={key: config["data"][key] for key in ("train", "val", "test", "normalisation")}
+        | search,
         data=problem.fingerprint(),
         weights=vars(problem.weights),
         stage1=stage1,
     )
 
 
-def _adapted(cell: Cell, config: Config, problem: ImageClassification) -> tuple[nn.Module, Method]:
+def _options(
+    cell: Cell, config: Config, context: Context, problem: ImageClassification
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the method's options, and for the record the search that some of them come from."""
+    if "search" in config:
+        chosen = search_subnet(cell, config, context, problem)
+        return chosen.options, {"search": chosen.record}
+    return {key: value for key, value in config["method"].items() if key != "name"}, {}
+
+
+def _adapted(
+    cell: Cell, options: dict[str, Any], problem: ImageClassification
+) -> tuple[nn.Module, Method]:
     torch.manual_seed(seed_for("head", cell))
     model = problem.build()
     torch.manual_seed(seed_for("adapter", cell))
-    options = {key: value for key, value in config["method"].items() if key != "name"}
     method = make_method(parse_method(cell.method).base, **options)
     method.adapt(model, problem.head)
     return model.to(problem.device), method

@@ -10,6 +10,7 @@ from benchmarks.vtab1k import methods
 PAPER = "paper, section 4.2"
 OURS = "our choice"
 SWEPT = "our choice, by a sweep on embedded val200 (benchmarks/vtab1k/README.md)"
+NOAH = "ZhangYuanhan-AI/NOAH experiments"
 DTL = "heekhero/DTL train_scripts/vit/vtab"
 
 GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured"}
@@ -93,6 +94,9 @@ COMMON = {
     "dtl-plus.kernel": Choice(3, "heekhero/DTL train_scripts/vit/vtab, the most frequent"),
     "lst.reduction": Choice(8, "paper, Table 2, by its 2.38 M"),
     "prefix.length": Choice(10, OURS),
+    "search.train": Choice("train800", NOAH),
+    "search.val": Choice("val200", NOAH),
+    "search.mutation": Choice(0.2, NOAH),
     # The paper gives no weight.
     "weight.linear": Choice(0.1, SWEPT),
     "weight.nonlinear": Choice(0.1, OURS),
@@ -116,6 +120,35 @@ EMBEDDED = {
     "fact-tk.rank": Choice(16, "JieShibo/PETL-ViT FacT/configs/tk, the smaller"),
 }
 
+
+RELEASED = "our choice: the mean of NOAH's released subnets"
+LIKE_LORA = "our choice: what lora-r8 has"
+
+
+def _search(
+    *,
+    epochs: int,
+    warmup: int,
+    learning_rate: float,
+    generations: int,
+    population: int,
+    budget: int = 46_080,
+    source: str = OURS,
+) -> dict[str, Choice]:
+    """NOAH's search: how the supernet is trained, and how many subnets of which size are looked at."""
+    return {
+        "search.supernet_epochs": Choice(epochs, source),
+        "search.learning_rate": Choice(learning_rate, source),
+        "search.warmup_epochs": Choice(warmup, source),
+        "search.generations": Choice(generations, source),
+        "search.population": Choice(population, source),
+        "search.parents": Choice(max(2, population // 5), source),
+        "search.budget": Choice(
+            budget, "our choice: the mean of NOAH's released subnets" if source == NOAH else OURS
+        ),
+    }
+
+
 SCALES = {
     scale.name: scale
     for scale in (
@@ -131,6 +164,7 @@ SCALES = {
                 "data.limit_test": Choice(64, OURS),
                 "training.epochs": Choice(2, OURS),
                 "training.evaluate_every": Choice(2, OURS),
+                **_search(epochs=1, warmup=0, learning_rate=5e-3, generations=2, population=4),
             },
         ),
         Scale(
@@ -142,6 +176,7 @@ SCALES = {
             choices={
                 **EMBEDDED,
                 "training.epochs": Choice(10, OURS),
+                **_search(epochs=10, warmup=1, learning_rate=5e-3, generations=5, population=12),
                 # What has no second stage trains for as long as both stages together.
                 "epochs.full": Choice(20, OURS),
                 "epochs.linear": Choice(20, OURS),
@@ -167,6 +202,15 @@ SCALES = {
                 "data.variant": Choice("tfds", OURS),
                 "data.train": Choice("train800+val200", PAPER),
                 "training.epochs": Choice(100, PAPER),
+                **_search(
+                    epochs=500,
+                    warmup=10,
+                    learning_rate=5e-4,
+                    generations=15,
+                    population=50,
+                    budget=360_000,
+                    source=NOAH,
+                ),
                 "training.warmup_epochs": Choice(10, DTL),
                 "training.evaluate_every": Choice(10, "Lucenova/KARST train_vit_vtab.py"),
                 "learning_rate.full": Choice(1e-4, "visinf/adapter_plus conf"),
@@ -212,6 +256,8 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
         resolved[f"{stage}.learning_rate"] = choices.get(
             f"learning_rate.{family}", choices["learning_rate.any"]
         )
+    if family == "noah":
+        resolved |= {key: choice for key, choice in choices.items() if key.startswith("search.")}
     if suffix:
         resolved["stage2.penalty"] = Choice(None if suffix == "control" else suffix, PAPER)
     if suffix and suffix != "control":

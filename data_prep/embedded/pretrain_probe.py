@@ -1,8 +1,9 @@
 """Says what a backbone learned: ``python -m data_prep.embedded.pretrain_probe --backbone swin_micro``.
 
-Accuracy of logistic regression on its pooled features, on each packed task of the embedded world, beside the same
-network with random weights. Fitted on ``train800``, measured on up to 1,000 test images; the penalty is the best of
-three on those same images, for both networks, so the numbers compare networks and nothing else.
+Accuracy of logistic regression on its pooled features, on each packed task of the embedded world, beside
+the same network with random weights. Fitted on ``train800``, measured on up to 1,000 test images; the
+penalty is the best of three on those same images, for both networks, so the numbers compare networks and
+nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from data_prep.embedded.pretrain_networks import NETWORKS, pooled_and_cells
 
-STRENGTHS = (1e-3, 1e-2, 1e-1)
+STRENGTHS = (0.01, 0.1, 1.0)
 """Inverse strengths of the penalty that are tried."""
 
 LIMIT = 1000
@@ -48,7 +49,7 @@ def accuracy(backbone: nn.Module, train: dict[str, Tensor], test: dict[str, Tens
     mean, std = fitted.mean(axis=0), fitted.std(axis=0) + 1e-6
     fitted, measured = (fitted - mean) / std, (measured - mean) / std
     labels = train["labels"].numpy()
-    probes = (LogisticRegression(C=c, max_iter=200).fit(fitted, labels) for c in STRENGTHS)
+    probes = (LogisticRegression(C=c, max_iter=500).fit(fitted, labels) for c in STRENGTHS)
     return max(probe.score(measured, test["labels"].numpy()) for probe in probes)
 
 

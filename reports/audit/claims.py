@@ -13,6 +13,10 @@ from reports.audit.arithmetic import evaluate
 
 MILLION = 1_000_000
 
+HEAD_COUNTED = ", head counted"
+HEAD_LEFT_OUT = ", head not counted"
+EITHER_WAY = ", head counted or not"
+
 
 class Verdict(Enum):
     """How a printed count stands to ours."""
@@ -51,6 +55,7 @@ class Claim:
         because: Why the printed count cannot be had, in one line; None where it can, at least under one
             of the conditions in ``others``. Where several fit, the count does not say which.
         setting: What our count stands for, where the name does not say it.
+        assumes: What of the setting no source says; a match then hangs on it.
     """
 
     method: str | None
@@ -61,6 +66,7 @@ class Claim:
     others: tuple[Setting, ...] = ()
     because: str | None = None
     setting: str | None = None
+    assumes: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +137,14 @@ def judge(
     Returns:
         The verdict, and the rest of the sentence that it begins.
     """
-    if count is not None and rounds_to(count.adapter, printed):
-        return Verdict.MATCHES, ", head not counted" if head_is_open else ""
-    if count is not None and rounds_to(count.total, printed):
-        if head_is_open:
-            return Verdict.MATCHES, ", head counted"
+    bare = count is not None and rounds_to(count.adapter, printed)
+    whole = count is not None and rounds_to(count.total, printed)
+    if head_is_open and (bare or whole):
+        both = EITHER_WAY if bare else HEAD_COUNTED
+        return _matching(claim, both if whole else HEAD_LEFT_OUT)
+    if bare:
+        return _matching(claim, "")
+    if whole:
         return Verdict.ONLY_IF, " the head is counted"
     hits = [other for other in claim.others if rounds_to(other.value, printed)]
     misses = [other for other in claim.others if other not in hits]
@@ -146,6 +155,12 @@ def judge(
         return Verdict.NOT_COUNTED, ""
     also = f". Would print it: {'; '.join(map(_described, hits))}" if hits else ""
     return Verdict.NOT_REPRODUCIBLE, f": {claim.because or 'no reason known'}{also}{tried}"
+
+
+def _matching(claim: Claim, head: str) -> tuple[Verdict, str]:
+    if claim.assumes is None:
+        return Verdict.MATCHES, head
+    return Verdict.ONLY_IF, f" {claim.assumes}{head}"
 
 
 def _described(other: Setting) -> str:

@@ -28,6 +28,13 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the audit that was asked for and print it."""
+    return AUDITS[options.audit](options)
+
+
+def _params(options: argparse.Namespace) -> int:
     tables = TABLES if options.table is None else (options.table,)
     print(FORMATS[options.format](audit(tables)))
     return DONE
+
+
+AUDITS = {"params": _params}

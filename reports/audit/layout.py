@@ -13,7 +13,7 @@ from textwrap import fill
 
 from tabulate import tabulate
 
-from reports.audit.claims import Head, Verdict, shown
+from reports.audit.claims import HEAD_COUNTED, HEAD_LEFT_OUT, Head, Verdict, shown
 from reports.audit.params import Finding
 from reports.markdown import escape
 from reports.page import HOLE
@@ -27,9 +27,9 @@ HEADINGS = (
     "Arithmetic, without head",
     "Verdict",
 )
-WIDTHS = (18, 7, 11, 11, 55, 25)
+WIDTHS = (18, 7, 11, 11, 50, 25)
 ALIGNMENT = ("left", "right", "right", "right", "left", "left")
-SAME = "as the row that it is added to: a penalty has no parameters"
+SAME = "as above: a penalty has no parameters"
 
 
 def terminal(findings: Sequence[Finding]) -> str:
@@ -150,11 +150,8 @@ def _summary(findings: Sequence[Finding]) -> str:
     own = [found for found in findings if not found.is_added]
     by_verdict = Counter(found.verdict for found in own)
     counts = ", ".join(f"{by_verdict[one]} {one.value}" for one in Verdict if by_verdict[one])
-    heads = Counter(found.words for found in own if found.verdict is Verdict.MATCHES)
     text = f"{len(own)} rows without a penalty: {counts}."
-    with_head, without = heads[", head counted"], heads[", head not counted"]
-    if with_head and without:
-        text += (
-            f" Table 1 counts the head in {with_head} of the rows that match and not in {without}."
-        )
+    heads = Counter(found.words for found in own if found.verdict is Verdict.MATCHES)
+    if (counted := heads[HEAD_COUNTED]) and (left_out := heads[HEAD_LEFT_OUT]):
+        text += f" Of those that match, Table 1 counts the head in {counted} and leaves it out in {left_out}."
     return text

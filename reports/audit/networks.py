@@ -6,7 +6,7 @@ Everything is built on the meta device: shapes, no values, nothing downloaded.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -33,11 +33,12 @@ def count(network: str, claim: Claim) -> tuple[Count | None, str]:
     """
     if claim.method is None:
         return None, f"the suite has no such method on {network}"
-    settings = [{**claim.options, **options} for options in claim.per_task.values()]
+    per_task: Iterable[Mapping[str, Any]] = claim.per_task.values() or [{}]
+    settings = [{**claim.options, **options} for options in per_task]
     try:
         counts = [
             _trainable(network, claim.method, tuple(sorted(options.items())))
-            for options in settings or [claim.options]
+            for options in settings
         ]
     except ValueError as error:
         return None, str(error)

@@ -126,17 +126,17 @@ def audit(tables: Iterable[int] = TABLES) -> list[Finding]:
     Raises:
         UsageError: A package that the networks need is not installed.
     """
+    rows = [printed for table in tables for printed in printed_counts(table)]
     try:
         # Late: torch, timm and transformers take seconds to import.
         from reports.audit import networks
+
+        return [_finding(printed, networks.count) for printed in rows]
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"the audit builds the networks, for which {error.name} is missing; "
+            f"the audit builds the networks, for which {error.name or error} is missing; "
             "install the suite: pip install -e '.[suite]'"
         ) from error
-    return [
-        _finding(printed, networks.count) for table in tables for printed in printed_counts(table)
-    ]
 
 
 def _finding(printed: Printed, count: Counter) -> Finding:

@@ -132,7 +132,8 @@ CLIP = {
         method="vpt-deep",
         options={"tokens": 10},
         formula="12 x (768 + 512) x 10",
-        setting="10 tokens in each block of both towers; 16 would print 0.2 as well",
+        setting="10 tokens in each block of both towers",
+        assumes="there are 10 to 16 tokens (nothing says how many)",
     ),
     "ssf": Claim(
         method="ssf",

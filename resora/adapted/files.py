@@ -213,10 +213,14 @@ def _check_head(model: nn.Module, head: str, tensors: Mapping[str, Tensor]) -> N
         raise ValueError(
             f"the file was saved with the head {head!r}, which {type(model).__name__} does not have"
         ) from error
-    saved = {n.removeprefix(f"{head}."): t for n, t in tensors.items() if n.startswith(f"{head}.")}
-    shapes = [{n: tuple(t.shape) for n, t in one.items()} for one in (saved, own)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"the head {head!r} is {shapes[0]} in the file and {shapes[1]} here")
+    start = f"{head}."
+    saved = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+    if (there := _shapes(saved)) != (here := _shapes(own)):
+        raise ValueError(f"the head {head!r} has {there} in the file and {here} here")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{n} {tuple(t.shape)}" for n, t in sorted(tensors.items())) or "no tensors"
 
 
 def _check_same(applied: Applied, saved: _Saved) -> None:

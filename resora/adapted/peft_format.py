@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
@@ -121,7 +122,8 @@ def import_peft(
     method, factors = _as_lora(model, updates)
     state = {f"{path}.lora_a": found.a for path, found in factors.items() if found.a is not None}
     state |= {f"{path}.lora_b": found.b for path, found in factors.items()}
-    own = {f"{head}.{n}": t for n, t in model.get_submodule(head).state_dict().items() if head}
+    whole = model.get_submodule(head).state_dict() if head else {}
+    own = {f"{head}.{name}": value for name, value in whole.items()}
     if strange := sorted(rest.keys() - own.keys()):
         raise ValueError(f"the files hold more than a LoRA and the head {head!r}: {strange[0]}")
     state |= {name: rest.get(name, value.detach().clone()) for name, value in own.items()}
@@ -205,8 +207,6 @@ def _updates(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
 
 def _of_layer(pattern: Mapping[str, float] | None, path: str, default: float) -> float:
     """Look up a layer's value: keys of ``peft``'s patterns are the ends of names, or expressions for them."""
-    import re
-
     for key, value in (pattern or {}).items():
         if re.match(rf"(.*\.)?({key})$", path):
             return value
@@ -235,6 +235,14 @@ def _as_lora(model: nn.Module, updates: Mapping[str, _Update]) -> tuple[LoRA, di
     places = {place.path: place.parts for block in backbone.blocks for place in block.linears}
     if strange := [path for path in updates if path not in places]:
         raise ValueError(f"{strange[0]!r} is none of the layers that lora adapts in this model")
+    for path, update in updates.items():
+        base = cast(nn.Linear, model.get_submodule(path))
+        sizes = (base.in_features, base.out_features)
+        if sizes != (update.a.shape[1], update.b.shape[0]):
+            raise ValueError(
+                f"{path!r} is {update.a.shape[1]} -> {update.b.shape[0]} in the files and "
+                f"{sizes[0]} -> {sizes[1]} in the model"
+            )
     parted = {path: _parted(update, places[path]) for path, update in updates.items()}
     fused = any(found is None for found in parted.values())
     factors: dict[str, Factors] = {}
@@ -244,11 +252,7 @@ def _as_lora(model: nn.Module, updates: Mapping[str, _Update]) -> tuple[LoRA, di
             names = places[path]
             found = Factors(update.b.T[None], update.a[None], update.scale, names)
         factors[path] = found
-    (rank, scale), *others = dict.fromkeys((f.b.shape[1], f.scale) for f in factors.values())
-    if others:
-        raise ValueError(
-            f"the layers differ in rank and scale ({(rank, scale)} and {others[0]}); lora has one of each"
-        )
+    rank, scale = _in_common(factors)
     wanted = {name for found in factors.values() for name in found.names}
     targets = tuple(name for name in MATRICES if name in wanted)
     for method in (
@@ -263,21 +267,35 @@ def _as_lora(model: nn.Module, updates: Mapping[str, _Update]) -> tuple[LoRA, di
     raise ValueError("the adapter does not have the same matrices in every block of the model")
 
 
+def _in_common(factors: Mapping[str, Factors]) -> tuple[int, float]:
+    """Return the rank and the scale of all layers."""
+    (rank, scale), *others = [(found.b.shape[1], found.scale) for found in factors.values()]
+    for other in others:
+        # alpha is a rounded product, so that layers of one scale may differ in its last digit.
+        if other[0] != rank or not math.isclose(other[1], scale):
+            raise ValueError(
+                f"the layers differ in rank and scale ({(rank, scale)} and {other}); lora has one of each"
+            )
+    return rank, scale
+
+
 def _parted(update: _Update, parts: tuple[str, ...]) -> Factors | None:
     """Take an update apart into those of a layer's parts; None if B is not block diagonal."""
     a, b, scale = update
-    is_used = b.unflatten(0, (len(parts), -1)).ne(0).any(1)
+    by_part = b.unflatten(0, (len(parts), -1))
+    is_used = by_part.ne(0).any(1)
+    if len(parts) > 1 and not is_used.any():
+        return None
     for count in range(len(parts), 0, -1):
-        if not is_used.any() or len(a) % count:
+        if len(a) % count:
             continue
         rank = len(a) // count
-        for chosen in combinations(range(len(parts)), count):
+        for taken in combinations(range(len(parts)), count):
             blocks = torch.zeros_like(is_used)
-            for m, part in enumerate(chosen):
+            for m, part in enumerate(taken):
                 blocks[part, m * rank : (m + 1) * rank] = True
             if not (is_used & ~blocks).any():
-                whole = b.unflatten(0, (len(parts), -1))
-                each = [whole[p, :, m * rank : (m + 1) * rank].T for m, p in enumerate(chosen)]
-                names = tuple(parts[part] for part in chosen)
+                each = [by_part[p, :, m * rank : (m + 1) * rank].T for m, p in enumerate(taken)]
+                names = tuple(parts[part] for part in taken)
                 return Factors(torch.stack(each), a.unflatten(0, (count, rank)), scale, names)
     return None

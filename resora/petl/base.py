@@ -133,7 +133,11 @@ class Method(ABC):
         backbone = self._described(model)
         applied.remember(model, self, head)
         freeze(model, but=head)
+        own = set(model.modules())
         self.insert(model, backbone)
+        for module in model.modules():
+            if module not in own:  # as if they had been there when the model's mode was set
+                module.training = model.training
 
     @abstractmethod
     def insert(self, model: nn.Module, backbone: Backbone) -> None:

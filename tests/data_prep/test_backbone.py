@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 from benchmarks import backbones
-from data_prep.embedded import pool, pretrain
+from data_prep.embedded import pool, pretrain, pretrain_probe
 from data_prep.embedded.pretrain_networks import NETWORKS, onto_patches, pooled_and_cells
 
 FOLDER = Path(backbones.EMBEDDED)
@@ -97,6 +97,17 @@ def test_a_coarser_map_answers_for_the_patches_beneath_it():
     answers = torch.tensor(cells, dtype=torch.float32).view(1, 4, 4, 1).expand(1, 4, 4, size)
     assert torch.equal(onto_patches(answers.flatten(2), side=2, grid=4), patches)
     assert pool.GRID == 4
+
+
+@each_network
+def test_probe_tells_brightness_from_pooled_features(name):
+    networks = pretrain_probe.networks(name, weights(name))
+    assert networks.keys() == {"pre-trained", "random"}
+    labels = torch.arange(40) % 2
+    images = (60 + 100 * labels).view(-1, 1, 1, 1) + torch.randint(0, 30, (40, 3, 32, 32))
+    split = {"images": images.to(torch.uint8), "labels": labels}
+    for network in networks.values():
+        assert pretrain_probe.accuracy(network, split, split) == 1.0
 
 
 @pytest.fixture(scope="module")

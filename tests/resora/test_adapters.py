@@ -16,6 +16,7 @@ ensure_torchvision()
 import timm  # noqa: E402
 from timm.models import ConvNeXt, SwinTransformer, VisionTransformer  # noqa: E402
 
+from resora import merge  # noqa: E402
 from resora.petl import METHODS, make_method  # noqa: E402
 from resora.petl.layers.bottleneck import ParallelAdapter, SequentialAdapter  # noqa: E402
 from resora.petl.ssf import ScaleShift  # noqa: E402
@@ -289,8 +290,7 @@ def test_ssf_folds_into_the_frozen_layers(kind):
     plain = dict(tiny(kind).named_modules())
     model = adapted("ssf", kind)
     expected = outputs(model, kind)
-    for path in pairs_of(model):
-        model.set_submodule(path, model.get_submodule(path).merged())
+    merge(model)
     torch.testing.assert_close(outputs(model, kind), expected, rtol=1e-4, atol=1e-5)
     assert dict(model.named_modules()).keys() == plain.keys()
 

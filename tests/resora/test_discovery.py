@@ -20,7 +20,6 @@ from resora.discovery import NoLowRankLayer, low_rank_layers  # noqa: E402
 from resora.petl import Factors  # noqa: E402
 from resora.petl.layers.low_rank import LowRankLinear  # noqa: E402
 
-
 QKV = ("q", "k", "v")
 
 

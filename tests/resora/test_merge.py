@@ -20,8 +20,10 @@ from transformers.pytorch_utils import Conv1D  # noqa: E402
 
 import resora  # noqa: E402
 from resora import ReSoRA  # noqa: E402
+from resora.adapted import applied_to  # noqa: E402
 from resora.petl import make_method  # noqa: E402
 from resora.petl.layers.low_rank import LowRankLinear  # noqa: E402
+from resora.petl.linear import Linear  # noqa: E402
 
 QKV = ("q", "k", "v")
 pytestmark = pytest.mark.filterwarnings("ignore:fan_in_fan_out is set")
@@ -206,6 +208,69 @@ def test_adapters_that_are_merged_already_are_only_taken_away():
     merged = resora.merge(model)
     torch.testing.assert_close(merged(WORDS), expected, rtol=0, atol=1e-10)
     assert tree(merged) == tree(plain())
+
+
+class Scaled(nn.Module):
+    """An adapter around another layer, which may be adapted itself."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base
+        self.factor = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def forward(self, x):
+        return self.factor * self.base(x)
+
+    @torch.no_grad()
+    def merged(self):
+        self.base.weight *= self.factor
+        self.base.bias *= self.factor
+        return self.base
+
+
+@pytest.mark.parametrize("make", [resora_lora, lambda: injected(["qkv"])])
+def test_adapters_around_adapters_fold_from_the_inside(make):
+    model = randomised(make()).eval()
+    model.attn.qkv = Scaled(Scaled(model.attn.qkv))
+    model.fc = Scaled(nn.Sequential(model.fc))
+    model.fc.merged = lambda: model.fc.base[0]
+    model.fc.factor.data.fill_(1)
+    expected = model(WORDS)
+    merged = resora.merge(model)
+    torch.testing.assert_close(merged(WORDS), expected, rtol=0, atol=1e-10)
+    assert tree(merged) == tree(plain())
+
+
+@pytest.mark.parametrize("name", ["full", "linear"])
+def test_a_method_that_adds_no_module_leaves_nothing_but_a_mark(name):
+    model = plain()
+    make_method(name).adapt(model, "head")
+    before = copy.deepcopy(model.state_dict())
+    for outer in (nn.Sequential(model), model):
+        if applied_to(model) is None:
+            make_method(name).adapt(model, "head")
+        assert resora.merge(outer) is outer
+        assert applied_to(model) is None
+    assert tree(model) == tree(plain())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    with pytest.raises(ValueError, match="no adapter to merge"):
+        resora.merge(model)
+
+
+class Unfoldable(Linear):
+    is_mergeable = False
+
+
+def test_a_method_that_cannot_be_merged_is_named():
+    model = plain()
+    Unfoldable().adapt(model, "head")
+    randomised(injected(["fc"], model))
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"^test-merge cannot be merged: what it adds is no change"):
+        resora.merge(model)
+    assert applied_to(model) is not None
+    after = model.state_dict()
+    assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
 
 
 class NoMerged(nn.Linear):

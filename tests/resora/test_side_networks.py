@@ -359,6 +359,17 @@ def test_bert_with_another_width_keeps_its_pooler():
     torch.testing.assert_close(out.pooler_output, model.pooler(out.last_hidden_state))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bert_inside_of_a_classifier(method):
+    plain = bert()
+    model = transformers.BertForSequenceClassification(plain.config)
+    make_method(method).adapt(model, "classifier")
+    model(TEXT, attention_mask=MASK, labels=torch.tensor([0, 1])).loss.backward()
+    frozen = {n for n, p in model.named_parameters() if p.grad is None}
+    assert {n for n, p in model.named_parameters() if not p.requires_grad} == frozen
+    assert all(n.startswith((f"bert.{method}.", "classifier.")) for n in adapter_state(model))
+
+
 def test_confidences_and_similarities():
     query, target = torch.randn(2, 3, 4), torch.randn(2, 8, 4)
     nothing = attended(torch.zeros(2, 3, 4), target, MASK.bool(), eps=1e-6)
@@ -481,6 +492,7 @@ def test_dropout_of_the_side_network_is_that_of_bert():
     assert torch.equal(model.eval()(images()), model(images()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_compiled_gives_the_same(method, fresh_compiler):
     model = adapted(method, "vit")

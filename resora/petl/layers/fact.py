@@ -168,8 +168,8 @@ class FacTLinear(nn.Module):
     def activations(self, x: Tensor) -> Tensor:
         """Return z before the dropout, (B, ..., outs, r)."""
         u = functional.linear(x.unflatten(-1, (self.ins, -1)), self.outer.u).flatten(-2)
-        z: Tensor = functional.linear(u, self._inner_rows())
-        return z.unflatten(-1, (self.outs, self.rank))
+        z: Tensor = functional.linear(u, self._inner_rows()).unflatten(-1, (self.outs, self.rank))
+        return z
 
     def rows(self) -> Tensor:
         """Return the rows of the map from x to z, (outs, r, ins * d)."""

@@ -187,7 +187,9 @@ class FusedAttention(ExtendedAttention):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the queries, keys and values in heads, normalised where the model does that."""
         q, k, v = self.base.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self._maybe("q_norm", q), self._maybe("k_norm", k), v
+        # A copy of the queries, small beside the fused output that a view would keep until the backward
+        # pass: keys and values are copied in any case, to stand beside the further ones.
+        return self._maybe("q_norm", q).contiguous(), self._maybe("k_norm", k), v
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False

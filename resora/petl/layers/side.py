@@ -52,8 +52,8 @@ class SideNetwork(nn.Module):
         elif index != self.reached + 1:
             raise RuntimeError(
                 f"{type(self).__name__} runs through all blocks in turn, and block {index} was called after "
-                f"{self.reached}. Gradient checkpointing calls single blocks anew in the backward pass; train "
-                "without it, or checkpoint the backbone as a whole"
+                f"{self.reached}. Gradient checkpointing calls single blocks anew in the backward pass; "
+                "train without it, or checkpoint the backbone as a whole"
             )
         self.reached = index
         self.before(index, args[0])
