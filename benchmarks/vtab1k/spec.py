@@ -113,7 +113,9 @@ EMBEDDED = {
     "learning_rate.full": Choice(5e-4, OURS),
     "learning_rate.linear": Choice(3e-2, SWEPT),
     "learning_rate.lora": Choice(5e-3, SWEPT),
-    "learning_rate.any": Choice(5e-3, "our choice: that of LoRA"),
+    "learning_rate.any": Choice(5e-3, "our choice: that of LoRA (benchmarks/vtab1k/README.md)"),
+    "learning_rate.dtl": Choice(1e-2, SWEPT),
+    "learning_rate.dtl-plus": Choice(1e-2, SWEPT),
     # There are 17 tokens an image.
     "vpt-deep.tokens": Choice(10, OURS),
     "vpt-shallow.tokens": Choice(10, OURS),
@@ -121,7 +123,7 @@ EMBEDDED = {
 }
 
 
-RELEASED = "our choice: the mean of NOAH's released subnets"
+RELEASED = "our choice: the largest of NOAH's released subnets, 0.43 M as the paper prints"
 LIKE_LORA = "our choice: what lora-r8 has"
 
 
@@ -164,7 +166,7 @@ SCALES = {
                 "data.limit_test": Choice(64, OURS),
                 "training.epochs": Choice(2, OURS),
                 "training.evaluate_every": Choice(2, OURS),
-                **_search(epochs=1, warmup=0, learning_rate=5e-3, generations=2, population=4),
+                **_search(epochs=1, warmup=0, learning_rate=2.5e-3, generations=2, population=4),
             },
         ),
         Scale(
@@ -176,7 +178,7 @@ SCALES = {
             choices={
                 **EMBEDDED,
                 "training.epochs": Choice(10, OURS),
-                **_search(epochs=10, warmup=1, learning_rate=5e-3, generations=5, population=12),
+                **_search(epochs=10, warmup=1, learning_rate=2.5e-3, generations=4, population=8),
                 # What has no second stage trains for as long as both stages together.
                 "epochs.full": Choice(20, OURS),
                 "epochs.linear": Choice(20, OURS),
@@ -208,7 +210,7 @@ SCALES = {
                     learning_rate=5e-4,
                     generations=15,
                     population=50,
-                    budget=360_000,
+                    budget=432_000,
                     source=NOAH,
                 ),
                 "training.warmup_epochs": Choice(10, DTL),

@@ -131,10 +131,16 @@ class Method(ABC):
         """
         applied.check_plain(model)
         backbone = self._described(model)
+        own, flags = set(model.modules()), [(p, p.requires_grad) for p in model.parameters()]
         applied.remember(model, self, head)
         freeze(model, but=head)
-        own = set(model.modules())
-        self.insert(model, backbone)
+        try:
+            self.insert(model, backbone)
+        except Exception:
+            applied.forget(model)
+            for parameter, was_trained in flags:
+                parameter.requires_grad_(was_trained)
+            raise
         for module in model.modules():
             if module not in own:  # as if they had been there when the model's mode was set
                 module.training = model.training

@@ -1,35 +1,18 @@
-"""LoRA, MoSLoRA, AdaLoRA and SRLoRA: what they compute, train, prune, recompose and keep."""
+"""LoRA, MoSLoRA and AdaLoRA, and what SRLoRA has in common with them: what they compute, train and keep."""
 
 from __future__ import annotations
 
 import copy
 import importlib.util
 import pickle
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from data_prep.torchvision_guard import ensure_torchvision
-
 for _package in ("timm", "transformers"):
     if importlib.util.find_spec(_package) is None:
         pytest.skip(f"needs {_package}", allow_module_level=True)
-ensure_torchvision()
-import timm  # noqa: E402
-from timm.models.convnext import ConvNeXt  # noqa: E402
-from timm.models.swin_transformer import SwinTransformer  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
-from transformers import (  # noqa: E402
-    BertConfig,
-    BertModel,
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-)
-
 import resora  # noqa: E402
 from resora import ReSoRA, literal  # noqa: E402
 from resora.adapted import adapter_state, applied_to, load_adapter_state  # noqa: E402
@@ -37,119 +20,21 @@ from resora.discovery import low_rank_layers  # noqa: E402
 from resora.penalties import linear  # noqa: E402
 from resora.petl import make_method  # noqa: E402
 from resora.petl.adalora import AdaLoRA, SVDLinear  # noqa: E402
-from resora.petl.srlora import RecomposedLinear, principal_pairs  # noqa: E402
+from tests.resora.lora_models import (  # noqa: E402
+    BERT_B,
+    CLIP_B,
+    FAMILY,
+    HEADS,
+    KINDS,
+    VIT_B,
+    adapted,
+    on_meta,
+    outputs,
+    plain,
+    train,
+    trained,
+)
 from tests.resora.networks import activations, close, gradients  # noqa: E402
-
-FAMILY = ("lora-r2", "moslora-r2", "adalora-r2", "srlora-r2")
-KINDS = ("vit", "swin", "convnext", "bert", "clip")
-HEADS = {"vit": "head", "swin": "head.fc", "convnext": "head.fc", "bert": "", "clip": ""}
-SMALL = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-
-
-def clip():
-    text = CLIPTextConfig(hidden_size=24, vocab_size=50, eos_token_id=49, **SMALL)
-    vision = CLIPVisionConfig(hidden_size=24, image_size=16, patch_size=8, **SMALL)
-    config = CLIPConfig(
-        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8
-    )
-    return CLIPModel(config)
-
-
-BACKBONES = {
-    "vit": partial(
-        VisionTransformer,
-        img_size=16,
-        patch_size=8,
-        embed_dim=24,
-        depth=3,
-        num_heads=2,
-        num_classes=5,
-    ),
-    "swin": partial(
-        SwinTransformer,
-        img_size=32,
-        patch_size=2,
-        window_size=4,
-        embed_dim=16,
-        depths=(2, 2),
-        num_heads=(2, 4),
-        num_classes=5,
-    ),
-    "convnext": partial(
-        ConvNeXt,
-        depths=(1, 1, 2, 1),
-        dims=(8, 16, 24, 32),
-        patch_size=2,
-        num_classes=5,
-        ls_init_value=None,
-    ),
-    "bert": lambda: BertModel(BertConfig(hidden_size=24, vocab_size=50, **SMALL)),
-    "clip": clip,
-}
-
-
-def plain(kind="vit", dtype=torch.float32, seed=0):
-    torch.manual_seed(seed)
-    return BACKBONES[kind]().to(dtype).eval()
-
-
-def adapted(name, kind="vit", dtype=torch.float32, **options):
-    model = plain(kind, dtype)
-    method = make_method(name, **options)
-    method.adapt(model, HEADS[kind])
-    return method, model
-
-
-def outputs(model, kind="vit"):
-    generator = torch.Generator().manual_seed(1)
-    dtype = next(model.parameters()).dtype
-    size = 16 if kind in ("vit", "clip") else 32
-    images = torch.randn(3, 3, size, size, generator=generator).to(dtype)
-    words = torch.randint(1, 49, (3, 6), generator=generator)
-    words[:, -1] = 49
-    if kind == "bert":
-        return model(input_ids=words).pooler_output
-    if kind == "clip":
-        return model(input_ids=words, pixel_values=images).logits_per_image
-    return model(images)
-
-
-def train(method, model, steps, total=None, kind="vit", optimizer=None, start=0):
-    """Some steps of training; ``total`` is the length of the schedule."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = optimizer or torch.optim.Adam(parameters, lr=1e-2)
-    total = steps if total is None else total
-    for step in range(start, start + steps):
-        step = min(step, total)
-        method.before_forward(model, step, total)
-        loss = (outputs(model, kind) - 1).square().mean()
-        if (extra := method.extra_loss(model)) is not None:
-            loss = loss + extra
-        optimizer.zero_grad()
-        loss.backward()
-        method.before_step(model, step, total)
-        optimizer.step()
-        method.after_step(model, step, total, optimizer)
-    return optimizer
-
-
-def trained(model, head="head"):
-    return sum(
-        p.numel()
-        for name, p in model.named_parameters()
-        if p.requires_grad and not (head and name.startswith(f"{head}."))
-    )
-
-
-def on_meta(make, name, head="", **options):
-    with torch.device("meta"):
-        model = make()
-    method = make_method(name, **options)
-    method.adapt(model, head)
-    return method, model
-
-
-VIT_B = partial(timm.create_model, "vit_base_patch16_224", num_classes=100)
 
 
 def test_published_numbers_of_parameters_on_vit_b16():
@@ -169,9 +54,7 @@ def test_published_numbers_of_parameters_on_vit_b16():
 
 
 def test_published_numbers_of_parameters_of_adalora_on_query_and_value():
-    bert = partial(BertModel, BertConfig())
-    clip_b = partial(CLIPModel, CLIPConfig())
-    for make, expected in ((bert, 442_656), (clip_b, 737_856)):
+    for make, expected in ((BERT_B, 442_656), (CLIP_B, 737_856)):
         assert trained(on_meta(make, "adalora-r8", targets=["q", "v"])[1], "") == expected
 
 
@@ -354,74 +237,6 @@ def test_orthogonality_of_adalora():
     assert make_method("adalora-r2", orthogonality=0).extra_loss(model) is None
 
 
-def recomposed(model):
-    return [m for m in model.modules() if isinstance(m, RecomposedLinear)]
-
-
-def test_srlora_starts_at_the_principal_directions_of_each_matrix():
-    original = plain(dtype=torch.float64).blocks[1].attn.qkv.weight
-    _, model = adapted("srlora-r4", dtype=torch.float64, scale=0.5)
-    layer = model.blocks[1].attn.qkv
-    for i, weight in enumerate(original.chunk(3)):
-        u, s, v = torch.linalg.svd(weight)
-        close(0.5 * layer.lora_b[i].T @ layer.lora_a[i], u[:, :4] * s[:4] @ v[:4])
-        close(0.5 * layer.next_b[i].T @ layer.next_a[i], u[:, 4:8] * s[4:8] @ v[4:8])
-        close(layer.lora_b[i].norm(dim=1), (s[:4] / 0.5).sqrt())
-        close(layer.lora_a[i].norm(dim=1), (s[:4] / 0.5).sqrt())
-
-
-def test_principal_pairs_of_high_and_wide_matrices():
-    for shape in ((2, 5, 9), (2, 9, 5)):
-        weights = torch.randn(shape, dtype=torch.float64)
-        b, a = principal_pairs(weights, 5)
-        close(b.mT @ a, weights)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_the_function_does_not_jump_where_srlora_recomposes(dtype, tolerance):
-    method, model = adapted("srlora-r4", dtype=dtype, scale=2.0)
-    optimizer = train(method, model, 5, 1000)
-    layers = recomposed(model)
-    old = [layer.lora_a.clone() for layer in layers]
-    before = outputs(model)
-    for index in range(4):
-        for layer in layers:
-            layer.recompose(index, 1, optimizer)
-    assert not torch.allclose(old[0], layers[0].lora_a)
-    difference = (outputs(model) - before).norm() / before.norm()
-    assert difference < tolerance
-
-
-def test_srlora_renews_the_least_important_pairs_and_their_moments():
-    method, model = adapted("srlora-r4")
-    optimizer = train(method, model, 7, 40)  # due after 8, 16, 24 and 32
-    layer = recomposed(model)[0]
-    train(method, model, 1, 40, optimizer=optimizer, start=7)
-    renewed = layer.importance == 0
-    assert (renewed.sum(1) == 1).all()
-    for weight, fresh in ((layer.lora_a, layer.next_a), (layer.lora_b, layer.next_b)):
-        assert torch.equal(weight[renewed], fresh[:, 0])
-        for moment in ("exp_avg", "exp_avg_sq"):
-            state = optimizer.state[weight][moment]
-            assert (state[renewed] == 0).all()
-            assert (state[~renewed] != 0).any(-1).all()
-    frozen = layer.base.weight.clone()
-    train(method, model, 7, 40, optimizer=optimizer, start=8)
-    assert torch.equal(layer.base.weight, frozen)
-    train(method, model, 17, 40, optimizer=optimizer, start=15)
-    assert layer.moved_b.abs().sum(-1).all()  # every slot is taken
-    frozen = layer.base.weight.clone()
-    train(method, model, 12, 40, optimizer=optimizer, start=32)  # also beyond the schedule
-    assert torch.equal(layer.base.weight, frozen)
-
-
-def test_a_checkpoint_of_srlora_is_small():
-    _, model = on_meta(VIT_B, "srlora-r8", "head")
-    state = adapter_state(model)
-    values = sum(value.numel() for name, value in state.items() if not name.startswith("head."))
-    assert values == 442_368 * (1 + 3) + 36 * 8
-
-
 MISTAKES = {
     "initial rank": ("adalora-r4", {"initial_rank": 3}, "initial rank of AdaLoRA is at least .* 4"),
     "shares": ("adalora-r4", {"warm_up": 0.6}, "together at most 1; got 0.6 and 0.5"),
@@ -440,24 +255,6 @@ def test_mistakes_are_named(case):
     name, options, message = MISTAKES[case]
     with pytest.raises(ValueError, match=message):
         make_method(name, **options)
-
-
-def test_srlora_fuses_the_least_important_pairs():
-    method, model = adapted("srlora-r4")
-    optimizer = train(method, model, 3, 1000)
-    layer = recomposed(model)[0]
-    layer.importance.copy_(torch.tensor([[3, 2, 1, 4.0], [1, 2, 3, 4], [9, 8, 7, 6]]))
-    before = layer.lora_b.detach().clone()
-    layer.recompose(0, 1, optimizer)
-    assert (layer.importance == 0).nonzero().tolist() == [[0, 2], [1, 0], [2, 3]]
-    for matrix, pair in ((0, 2), (1, 0), (2, 3)):
-        assert torch.equal(layer.moved_b[matrix, 4], before[matrix, pair])
-        assert torch.equal(layer.moved_b[matrix, 5], -layer.lora_b[matrix, pair])
-
-
-def test_too_few_directions_for_srlora():
-    with pytest.raises(ValueError, match=r"uses 16 directions .*'stages.0.blocks.0.mlp.fc1' has 8"):
-        adapted("srlora-r8", "convnext")
 
 
 def test_nothing_is_differentiated_below_the_first_adapter():

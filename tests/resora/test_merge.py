@@ -266,7 +266,9 @@ def test_a_method_that_cannot_be_merged_is_named():
     Unfoldable().adapt(model, "head")
     randomised(injected(["fc"], model))
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=r"^test-merge cannot be merged: what it adds is no change"):
+    with pytest.raises(
+        ValueError, match=r"^test-merge cannot be merged: what it adds is no change"
+    ):
         resora.merge(model)
     assert applied_to(model) is not None
     after = model.state_dict()

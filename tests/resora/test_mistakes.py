@@ -29,7 +29,7 @@ def test_errors_say_what_was_looked_for():
         make_method("lorra-r8")
     with pytest.raises(ValueError, match="cannot be built"):
         make_method("lora")
-    with pytest.raises(ValueError, match="no attention with a fused"):
+    with pytest.raises(ValueError, match="has no backbone that is known here"):
         make_method("lora-r2").adapt(nn.Sequential(nn.Linear(2, 2)), "0")
 
 

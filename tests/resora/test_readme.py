@@ -13,6 +13,7 @@ import torch
 from data_prep.torchvision_guard import ensure_torchvision
 from resora import ReSoRA
 from resora.penalties import PENALTIES
+from resora.petl import make_method
 from resora.regularizer import DEFAULT_SAMPLE
 
 README = Path(__file__).resolve().parents[2] / "resora" / "README.md"
@@ -36,10 +37,11 @@ def names():
 
 
 def test_snippets_run(names):
-    timm, peft, own, measuring = names
+    timm, peft, own, measuring, saving = names
     assert not any("lora" in name for name, _ in timm["model"].named_modules())
     assert len(timm["regularizer"].layers) == 12
     assert len(peft["regularizer"].layers) == 4
+    assert saving["applied"].method == make_method("lora-r8")
     for snippet in (timm, peft, own):
         assert torch.isfinite(snippet["loss"])
     assert {name: m.shape for name, m in measuring["matrices"].items()} == {"1": (4, 4)}

@@ -1,101 +1,32 @@
-"""LST and UniPT: their sizes, what they compute, and that the frozen backbone costs nothing in training."""
+"""LST and UniPT: their sizes, what they compute, and what they refuse."""
 
 from __future__ import annotations
-
-import copy
-import io
 
 import pytest
 import torch
 from torch import nn
-from torch.autograd.graph import saved_tensors_hooks
 
-from data_prep.torchvision_guard import ensure_torchvision
-from resora.adapted import adapter_state, load_adapter_state
+from resora.adapted import adapter_state
 from resora.petl import make_method
-from resora.petl.layers.ladder import Gates
+from resora.petl.layers.ladder import Gates, SideBlock
 from resora.petl.layers.state_fusion import attended, mean_of
 from resora.petl.lst import heads_for
-
-ensure_torchvision()
-
-import timm  # noqa: E402
-from timm.models.swin_transformer import SwinTransformer  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
-
-transformers = pytest.importorskip("transformers")
-
-METHODS = ("lst", "unipt")
-KINDS = ("vit", "bert", "clip")
-
-
-def vit(**options):
-    torch.manual_seed(0)
-    settings = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}
-    return VisionTransformer(**settings, num_classes=5, **options)
-
-
-def bert(**options):
-    torch.manual_seed(0)
-    settings = {
-        "hidden_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 48,
-        "vocab_size": 50,
-    }
-    return transformers.BertModel(transformers.BertConfig(**settings, **options))
-
-
-def clip(eos=40):
-    torch.manual_seed(0)
-    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "vocab_size": 50,
-        "max_position_embeddings": 12,
-        "eos_token_id": eos,
-        "bos_token_id": 1,
-        "pad_token_id": 0,
-        **layers,
-    }
-    vision = {
-        "hidden_size": 24,
-        "intermediate_size": 48,
-        "image_size": 16,
-        "patch_size": 8,
-        **layers,
-    }
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=20)
-    return transformers.CLIPModel(config)
-
-
-TEXT = torch.tensor([[1, 7, 8, 9, 10, 40, 0, 0], [1, 5, 40, 0, 0, 0, 0, 0]])
-MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0]])
-BUILD = {"vit": vit, "bert": bert, "clip": clip}
-HEAD = {"vit": "head", "bert": "", "clip": ""}
-
-
-def images(count=2):
-    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-
-
-def outputs(model, kind):
-    """The adapted outputs, flat."""
-    if kind == "vit":
-        return model(images()).flatten()
-    if kind == "bert":
-        return model(TEXT, attention_mask=MASK).last_hidden_state.flatten()
-    out = model(input_ids=TEXT, pixel_values=images())
-    return torch.cat([out.image_embeds.flatten(), out.text_embeds.flatten()])
-
-
-def adapted(method, kind, **options):
-    model = BUILD[kind]()
-    torch.manual_seed(2)
-    make_method(method, **options).adapt(model, HEAD[kind])
-    return model.eval()
+from tests.resora.side_models import (
+    BUILD,
+    KINDS,
+    MASK,
+    METHODS,
+    TEXT,
+    adapted,
+    bert,
+    clip,
+    images,
+    outputs,
+    swin,
+    transformers,
+    vit,
+    vit_b16,
+)
 
 
 def trained(model, but="head."):
@@ -113,8 +44,7 @@ def clip_b32():
 
 
 def test_lst_has_the_parameters_of_the_comparison_tables():
-    with torch.device("meta"):
-        model = timm.create_model("vit_base_patch16_224")
+    model = vit_b16()
     make_method("lst").adapt(model, "head")
     h = 96
     projections = 13 * (768 * h + h) + 768 * h + 768
@@ -122,8 +52,7 @@ def test_lst_has_the_parameters_of_the_comparison_tables():
 
 
 def test_unipt_on_a_vit_is_about_as_large_as_lst():
-    with torch.device("meta"):
-        model = timm.create_model("vit_base_patch16_224")
+    model = vit_b16()
     make_method("unipt").adapt(model, "head")
     m = 192
     assert trained(model) == 14 * (768 * m + m) + m + 1 + 768 * m + 768 == 2_215_489
@@ -202,8 +131,6 @@ def test_lst_is_the_recurrence_that_it_says(kind):
 
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_a_side_block_is_the_transformer_layer_of_torch(norm_first):
-    from resora.petl.layers.ladder import SideBlock
-
     torch.manual_seed(0)
     ours = SideBlock(12, 3, 24, norm_first=norm_first, dropout=0.0).double().eval()
     theirs = nn.TransformerEncoderLayer(
@@ -380,143 +307,13 @@ def test_confidences_and_similarities():
     torch.testing.assert_close(mean_of(target, MASK.bool())[1], target[1, :3].mean(0))
 
 
-# -- what they cost, and how they behave ----------------------------------------------------------
-
-
-def saved_bytes(run):
-    """Bytes of distinct tensors that autograd saves, without parameters; and what it saves."""
-    seen = {}
-
-    def pack(tensor):
-        if not isinstance(tensor, nn.Parameter):
-            seen[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        run()
-    return sum(t.untyped_storage().nbytes() for t in seen.values()), list(seen.values())
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_no_block_of_the_backbone_is_in_the_graph(method):
-    model = adapted(method, "vit").train()
-    inside = []
-    for block in model.blocks:
-        for layer in block.modules():
-            if layer is not block:
-                layer.register_forward_hook(lambda _, __, out: inside.append(out.requires_grad))
-    model.blocks[0].register_forward_hook(lambda _, __, out: inside.append(out.requires_grad))
-    model(images()).sum().backward()
-    assert len(inside) > 30
-    assert not any(inside)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_little_is_saved_for_the_backward_pass(method):
-    def saved(name):
-        torch.manual_seed(0)
-        model = VisionTransformer(
-            img_size=32, patch_size=8, embed_dim=96, depth=4, num_heads=4, num_classes=5
-        )
-        make_method(name).adapt(model, "head")
-        x = torch.randn(2, 3, 32, 32)
-        return saved_bytes(lambda: model.train()(x))[0]
-
-    assert saved(method) < saved("lora-r8") / 3
-    assert saved(method) < saved("full") / 3
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_is_left_over_after_a_pass_and_copies_are_their_own(method, kind):
-    model = adapted(method, kind)
-    before = outputs(model, kind)
-    networks = [m for n, m in model.named_modules() if n.endswith(method)]
-    assert all(not n._pass.states and n._pass.read is None for n in networks)
-    copied = copy.deepcopy(model)
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    loaded = torch.load(file, weights_only=False)
-    for other in (copied, loaded):
-        torch.testing.assert_close(outputs(other, kind), before)
-        for parameter in other.parameters():
-            if parameter.requires_grad:
-                nn.init.normal_(parameter)
-        assert not torch.allclose(outputs(other, kind), before)
-    torch.testing.assert_close(outputs(model, kind), before)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_inference_mode_autocast_and_a_state_that_returns(method, kind):
-    model = adapted(method, kind)
-    with torch.inference_mode():
-        before = outputs(model, kind).clone()
-    torch.testing.assert_close(outputs(model, kind), before)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = outputs(model.train(), kind)
-        half.float().sum().backward()
-    assert torch.isfinite(half).all()
-    state = {name: value.clone() for name, value in adapter_state(model).items()}
-    other = BUILD[kind]()
-    make_method(method).adapt(other, HEAD[kind])
-    load_adapter_state(other, state)
-    torch.testing.assert_close(outputs(other.eval(), kind), before)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_pass_that_failed_does_not_spoil_the_next(method):
-    model = adapted(method, "vit")
-    before = model(images())
-    handle = model.blocks[1].register_forward_hook(lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        model(images())
-    handle.remove()
-    torch.testing.assert_close(model(images()), before)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_double_precision_stays(method):
-    model = vit().double()
-    make_method(method).adapt(model, "head")
-    assert model(images().double()).dtype == torch.float64
-    assert {p.dtype for p in model.parameters()} == {torch.float64}
-
-
-def test_dropout_of_the_side_network_is_that_of_bert():
-    assert adapted("lst", "bert").lst.blocks[0].dropout == 0.1
-    assert adapted("lst", "vit").lst.blocks[0].dropout == 0.0
-    model = adapted("lst", "vit", dropout=0.5).train()
-    assert not torch.equal(model(images()), model(images()))
-    assert torch.equal(model.eval()(images()), model(images()))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_compiled_gives_the_same(method, fresh_compiler):
-    model = adapted(method, "vit")
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(images()), model(images()))
-    torch.testing.assert_close(compiled(images()), model(images()))
-
-
 # -- refusals -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_does_not_fit_is_refused(method):
-    swin = SwinTransformer(
-        img_size=32,
-        patch_size=2,
-        window_size=4,
-        embed_dim=16,
-        depths=(2, 2),
-        num_heads=(2, 4),
-        num_classes=5,
-    )
     with pytest.raises(ValueError, match="transformer blocks of one width"):
-        make_method(method).adapt(swin, "head.fc")
+        make_method(method).adapt(swin(), "head.fc")
     with pytest.raises(ValueError, match="out_features on BERT only"):
         make_method(method, out_features=32).adapt(vit(), "head")
     with pytest.raises(ValueError, match="CLIPModel has"):
