@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -36,25 +39,33 @@ FORMATS: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {
 
 @mpl.rc_context(STYLE)
 def accuracy_by_task(data: TableData) -> Figure:
-    """Mean accuracy by task, methods side by side, a panel for each group of tasks."""
+    """Mean accuracy of each method on each task as numbers, shaded from a task's worst to its best."""
     benchmark = data.grid.benchmark
-    metric, shown = benchmark.metrics[0], _measured(data.rows)
-    groups = {
-        heading: [task for task in benchmark.tasks if task.group == group]
-        for group, heading in benchmark.groups.items()
-    }
-    figure = Figure(figsize=(13, 5.2), layout="constrained")
-    panels = figure.subplots(
-        1, len(groups), sharey=True, width_ratios=[len(tasks) for tasks in groups.values()]
+    tasks = [t for group in benchmark.groups for t in benchmark.tasks if t.group == group]
+    shown = _measured(data.rows)
+    height = 2.3 + 0.24 * max(1, len(shown))
+    figure = Figure(figsize=(13, height), layout="constrained")
+    panel = figure.subplots()
+    values = np.array([[_mean(row, task) for task in tasks] for row in shown], dtype=float).reshape(
+        len(shown), len(tasks)
     )
-    for panel, (heading, tasks) in zip(figure.axes, groups.items(), strict=True):
-        _task_panel(panel, tasks, shown)
-        panel.set_title(heading)
-    panels[0].set_ylabel(f"{metric.label} ({metric.unit})")
-    if shown:
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=8, frameon=False)
-    _head(figure, data, f"{metric.label} by task, mean ± std over seeds")
+    if len(shown):
+        panel.imshow(_shades(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for y, x in np.argwhere(np.isfinite(values)):
+        dark = _shades(values)[y, x] < 0.55
+        colour = "white" if dark else "black"
+        panel.text(x, y, f"{values[y, x]:.1f}", ha="center", va="center", color=colour, fontsize=7)
+    panel.set_yticks(range(len(shown)), [row.method for row in shown])
+    labels = [task.label for task in tasks]
+    panel.set_xticks(range(len(tasks)), labels, rotation=40, ha="right", rotation_mode="anchor")
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+    _part_groups(panel, [task.group for task in tasks])
+    _head(
+        figure,
+        data,
+        f"{benchmark.metrics[0].label} in %, shaded by task: bright is that task's best",
+    )
     return figure
 
 
@@ -98,35 +109,25 @@ def _measured(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if any(cell.spread for cell in row.cells.values())]
 
 
-def _task_panel(panel: Axes, tasks: Sequence[Task], rows: Sequence[Row]) -> None:
-    step = 0.8 / max(1, len(rows))
-    for index, row in enumerate(rows):
-        offset = (index - (len(rows) - 1) / 2) * step
-        spreads = [row.cells[task.name].spread for task in tasks]
-        there = [(x + offset, spread) for x, spread in enumerate(spreads) if spread is not None]
-        panel.errorbar(
-            [x for x, _ in there],
-            [spread.mean for _, spread in there],
-            yerr=[spread.std or 0.0 for _, spread in there],
-            fmt=MARKERS[index % len(MARKERS)],
-            color=COLOURS[index % len(COLOURS)],
-            markersize=4.5,
-            elinewidth=1,
-            linestyle="none",
-            label=row.method,
-        )
-    for x in range(len(tasks) - 1):
-        panel.axvline(x + 0.5, color="#dddddd", linewidth=0.8, zorder=0)
-    panel.set_xlim(-0.5, len(tasks) - 0.5)
-    panel.set_xticks(
-        range(len(tasks)),
-        [task.label for task in tasks],
-        rotation=40,
-        ha="right",
-        rotation_mode="anchor",
-    )
-    panel.tick_params(axis="x", length=0)
-    panel.grid(axis="y", color="#eeeeee")
+def _mean(row: Row, task: Task) -> float:
+    spread = row.cells[task.name].spread
+    return math.nan if spread is None else spread.mean
+
+
+def _shades(values: Any) -> Any:
+    """Place each value between the worst (0) and the best (1) of its column; holes stay holes."""
+    if not len(values):
+        return values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column of holes has no range
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    return (values - low) / np.maximum(high - low, 1e-9)
+
+
+def _part_groups(panel: Axes, groups: Sequence[str]) -> None:
+    for x, (one, other) in enumerate(itertools.pairwise(groups)):
+        if one != other:
+            panel.axvline(x + 0.5, color="white", linewidth=3)
 
 
 def _redundancy_panel(panel: Axes, grid: Grid, base: str) -> None:

@@ -38,8 +38,10 @@ class Bench:
         self.images = torch.randn(batch, 3, *patches.img_size).to(self.device)
         self.labels = torch.randint(classes, (batch,)).to(self.device)
 
-    def plain(self) -> nn.Module:
+    def plain(self, *, is_shared: bool = True) -> nn.Module:
         """Return a model whose parameters are its own, and share their storage with all others."""
+        if not is_shared:
+            return copy.deepcopy(self.model)
         memo: dict[int, Any] = {id(p): nn.Parameter(p.data) for p in self.model.parameters()}
         return copy.deepcopy(self.model, memo)
 
@@ -51,7 +53,8 @@ class MethodStep:
         """Adapt a model by the method called ``name``."""
         self.bench, self.device = bench, bench.device
         self.images, self.labels = bench.images, bench.labels
-        self.model = bench.plain()
+        # SRLoRA changes the weights that it freezes.
+        self.model = bench.plain(is_shared=not name.startswith("srlora"))
         options: dict[str, Any] = {}
         if name == "noah":
             sizes = [MEDIAN_SIZE] * len(describe(self.model).blocks)

@@ -178,9 +178,8 @@ SCALES = {
             choices={
                 **EMBEDDED,
                 "training.epochs": Choice(10, OURS),
-                **_search(epochs=10, warmup=1, learning_rate=2.5e-3, generations=4, population=8),
-                # What has no second stage trains for as long as both stages together.
-                "epochs.full": Choice(20, OURS),
+                **_search(epochs=5, warmup=1, learning_rate=2.5e-3, generations=4, population=8),
+                # A probe is cheap: it is given as long as both stages together.
                 "epochs.linear": Choice(20, OURS),
                 "training.warmup_epochs": Choice(1, OURS),
                 "training.evaluate_every": Choice(5, OURS),

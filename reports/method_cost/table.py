@@ -19,7 +19,7 @@ COLUMNS = (
     Column("params\n(M)"),
     Column("step\n%"),
     Column("quartiles"),
-    Column("memory\nGiB"),
+    Column("memory\nMiB"),
     Column("beyond the\nmodel, %"),
     Column("FLOPs\n%"),
 )
@@ -150,7 +150,7 @@ def _cells(record: Record, name: str) -> tuple[Entry, ...]:
         Entry(f"{found['trainable_params'] / 1e6:.3f}"),
         Entry(step),
         Entry(quartiles),
-        Entry(f"{found['peak_memory_bytes'] / 2**30:.2f}"),
+        Entry(f"{found['peak_memory_bytes'] / 2**20:.0f}"),
         Entry(_percent(beyond)),
         Entry(_percent(found["step_flops"] / base["step_flops"])),
     )

@@ -2,8 +2,8 @@
 
 The update is B diag(E) A. It starts with ``initial_rank`` triplets a matrix and ends with ``rank`` of them on
 average: the triplets of the lowest importance, over all adapted matrices together, have their E set to zero,
-of which the number grows along a cubic schedule (Eq. 13 of the paper). Importance is the smoothed
-sensitivity of a weight times its smoothed uncertainty (Eq. 9-11): that of E, plus the means over the
+of which the number grows along a cubic schedule. Importance is the smoothed
+sensitivity of a weight times its smoothed uncertainty: that of E, plus the means over the
 entries of the row of A and of the column of B, as ``QingruZhang/AdaLoRA`` has it.
 
 On ViT-B/16, 36 matrices at a target of r = 8 keep 442,656 parameters; 663,984 are stored and trained, since

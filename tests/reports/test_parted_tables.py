@@ -1,0 +1,126 @@
+"""Tables whose layout is their own: Table 3 in two parts, and the cost of methods, from hand-made records."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.record import Outcome, build_record
+from benchmarks.harness.store import Store
+from benchmarks.method_cost.spec import BASELINE, METHOD_COST
+from benchmarks.vtab1k import methods
+from benchmarks.vtab1k.spec import VTAB1K
+from reports import latex, markdown, terminal
+from reports.build import load_tables
+
+SCALE = VTAB1K.scales["smoke"]
+
+
+def write(results, benchmark, cell, outcome):
+    scale = benchmark.scales["smoke"]
+    record = build_record(
+        benchmark,
+        scale,
+        cell,
+        benchmark.config(cell, scale),
+        status="ok",
+        error=None,
+        outcome=outcome,
+        sources={},
+        where={
+            "code": {},
+            "environment": {},
+            "hardware": {"gpu": None, "cpu": "a CPU", "threads": 1},
+        },
+        run={},
+    )
+    Store(results, "smoke").write(cell, record)
+
+
+def table(results, name):
+    (found,) = load_tables(results, "smoke", name)
+    return found
+
+
+@pytest.fixture
+def table3(tmp_path):
+    """Swin's `full` has 50 % on every task, ConvNeXt's `lora-r8` 60 %; all else is missing."""
+    for backbone, method, value in (
+        ("swin_micro", "full", 0.5),
+        ("convnext_micro", "lora-r8", 0.6),
+    ):
+        for task in VTAB1K.tasks:
+            cell = Cell("vtab1k", backbone, task.name, method, 0)
+            outcome = Outcome(
+                metrics={"top1_accuracy": {"last_epoch": value}}, cost={"trainable_params": 7}
+            )
+            write(tmp_path, VTAB1K, cell, outcome)
+    return table(tmp_path, "table3")
+
+
+def test_table3_has_a_part_for_each_backbone(table3):
+    page = table3.page
+    titles = [block.title for block in page.ours]
+    assert [t for t in titles if t.startswith("Means")] == [
+        "Means on swin_micro",
+        "Means on convnext_micro",
+    ]
+    swin, _, convnext, _ = page.ours
+    assert [name for name, _ in swin.rows] == list(methods.TABLE3_SWIN)
+    assert [name for name, _ in convnext.rows] == list(methods.TABLE3_CONVNEXT)
+    assert [entry.text for entry in dict(swin.rows)["full"]][1:6] == ["50.0"] * 5
+    assert [entry.text for entry in dict(convnext.rows)["lora-r8"]][1:6] == ["60.0"] * 5
+    assert dict(swin.rows)["linear"][1].text == "--"
+    missing = (len(methods.TABLE3_SWIN) + len(methods.TABLE3_CONVNEXT) - 2) * len(VTAB1K.tasks)
+    assert len(table3.holes) == missing
+
+
+def test_table3_prints_the_paper_with_its_remarks(table3):
+    printed = {block.title: block for block in table3.page.paper}
+    swin = dict(printed["The paper's Swin Transformer [41], as printed"].rows)
+    assert [entry.text for entry in swin["fact-tk"]] == ["0.14", "83.4", "86.8", "61.3", "77.2"]
+    assert any("Repeats the DTL+ row" in line for line in table3.page.legend)
+
+
+def test_table3_renders_everywhere_and_its_csv_has_one_header(table3):
+    for render in (markdown.render, latex.render, terminal.render):
+        text = render(table3.page)
+        assert "swin" in text
+        assert "convnext" in text
+    lines = list(csv.DictReader(io.StringIO(table3.csv)))
+    assert {line["backbone"] for line in lines} == {"swin_micro", "convnext_micro"}
+    assert not [line for line in lines if line["table"] == "table"]
+
+
+def test_cost_of_methods_from_numbers_worked_out_by_hand(tmp_path):
+    counts = {
+        BASELINE: (100, 300, 2**30, 3 * 2**30, 442_368, 7),
+        "linear": (100, 100, 2**30, int(1.5 * 2**30), 0, 7),
+    }
+    names = "forward_flops step_flops resident_bytes peak_memory_bytes trainable_params head_params"
+    by_method = {k: dict(zip(names.split(), v, strict=True)) for k, v in counts.items()}
+    ratio = {"median": 0.333, "lower_quartile": 0.32, "upper_quartile": 0.35}
+    outcome = Outcome(
+        metrics={METHOD_COST.metrics[0].name: ratio, "step_ratio/linear": ratio},
+        counts={"batch_size": 4, "rounds": 5},
+        cost={"by_method": by_method},
+    )
+    # A record of an own metric as primary needs the rule that selects it.
+    write(tmp_path, METHOD_COST, Cell("method_cost", "vit_micro", "cpu-fp32", "all", 0), outcome)
+    found = table(tmp_path, "methods")
+    rows = dict(found.page.ours[0].rows)
+    assert [entry.text for entry in rows["linear"]] == [
+        "0.000",
+        "33",
+        "32 - 35",
+        "1536",
+        "25",
+        "33",
+    ]
+    assert [entry.text for entry in rows[BASELINE]] == ["0.442", "100", "", "3072", "100", "100"]
+    assert rows["full"][1].text == "--"
+    assert len(found.holes) == 2  # the GPU's cells
+    assert "quantity" in found.csv.splitlines()[0]
