@@ -6,8 +6,9 @@ On ViT-B/16 there are 144 matrices: 2 x 768 r + r^3 + 144 r parameters, 86,528 a
 (``FacT/fact_tk.py``), which takes r of 16 or 32 and s from 0.01 to 100 by data set, and a dropout of 0.1.
 
 Where widths differ, U and V are those of a stage and the core is shared (Swin-B: 2 x 1920 r + r^3 + 288 r;
-with FacT's ranks 134,952 on average, where the paper prints 0.14 M). The two towers of CLIP have nothing in common. On ConvNeXt, for which
-nothing is published, the layers of the MLPs are adapted: 8 matrices a block; this is our choice.
+with FacT's ranks 134,952 on average, where the paper prints 0.14 M). The two towers of CLIP have nothing in
+common. On ConvNeXt, for which nothing is published, the layers of the MLPs are adapted: 8 matrices a block;
+this is our choice.
 """
 
 from __future__ import annotations
