@@ -10,13 +10,18 @@ import pytest
 import torch
 from torch.nn import functional
 
-from resora import merge
+from resora import ReSoRA, merge
 from resora.adapted import adapter_state, applied_to, load_adapter_state
 from resora.backbones import KINDS, describe
+from resora.discovery import NoLowRankLayer
 from resora.petl import METHODS, make_method
 from tests.resora.backbones import HEADS, inputs, labels, make
 
 STEPS = 12
+LOW_RANK = {
+    *("lora", "moslora", "adalora", "srlora", "fact-tk", "fact-tt", "dtl", "dtl-plus"),
+    "noah",  # of which its LoRA
+}
 PAIRS = [(kind, name) for kind in KINDS for name in METHODS if METHODS[name].refusal(kind) is None]
 
 
@@ -147,6 +152,28 @@ def test_merging_gives_the_plain_backbone_with_the_same_outputs(kind, name):
     assert names == [n for n, _ in plain.named_parameters()]
     assert [type(m) for m in merged.modules()] == [type(m) for m in plain.modules()]
     assert applied_to(merged) is None
+
+
+@pytest.mark.parametrize(("kind", "name"), PAIRS)
+def test_penalties_reach_low_rank_methods_and_others_are_refused(kind, name):
+    model, method = adapted(kind, name)
+    train(model, method, kind, steps=2)
+    if name not in LOW_RANK:
+        with pytest.raises(NoLowRankLayer):
+            ReSoRA(model, weight=1.0)
+        return
+    model.train().zero_grad()
+    for penalty in ("linear", "euclidean"):
+        regularizer = ReSoRA(model, penalty, weight=1.0)
+        model(inputs(kind))
+        value = regularizer()
+        value.backward()
+        regularizer.close()
+        assert value > 0
+        assert torch.isfinite(value)
+    reached = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()]
+    assert reached
+    assert not any(n.startswith(HEADS[kind]) for n in reached)
 
 
 @pytest.mark.parametrize(
