@@ -14,6 +14,7 @@ this is our choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -46,11 +47,12 @@ class FacTTK(Method):
     fits = ("vit", "swin", "convnext", "bert", "clip")
     needs = "blocks whose every linear layer is known"
     is_mergeable = True
+    label: ClassVar[str] = "FacT-TK"
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_low_rank("FacT-TK", self.rank, ())
-        check_fact("FacT-TK", self.dropout)
+        check_low_rank(self.label, self.rank, ())
+        check_fact(self.label, self.dropout)
 
     def insert(self, model: nn.Module, backbone: Backbone) -> None:
         """Wrap every linear layer of the blocks."""

@@ -17,38 +17,15 @@ from dataclasses import dataclass
 from torch import nn
 
 from resora.backbones import Backbone
-from resora.petl.base import Method
-from resora.petl.layers.fact import (
-    SharedByStage,
-    TensorTrainLinear,
-    check_fact,
-    square_matrices,
-)
-from resora.petl.layers.low_rank import check_low_rank
+from resora.petl.fact_tk import FacTTK
+from resora.petl.layers.fact import SharedByStage, TensorTrainLinear, square_matrices
 
 
 @dataclass(frozen=True)
-class FacTTT(Method):
-    """One tensor-train decomposition of the updates of all linear layers.
+class FacTTT(FacTTK):
+    """One tensor-train decomposition of the updates of all linear layers; the options are FacT-TK's."""
 
-    Attributes:
-        rank: r.
-        scale: s, the factor of the update.
-        dropout: Between S_m and V, in training.
-    """
-
-    rank: int = 16
-    scale: float = 1.0
-    dropout: float = 0.0
-
-    fits = ("vit", "swin", "convnext", "bert", "clip")
-    needs = "blocks whose every linear layer is known"
-    is_mergeable = True
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        check_low_rank("FacT-TT", self.rank, ())
-        check_fact("FacT-TT", self.dropout)
+    label = "FacT-TT"
 
     def insert(self, model: nn.Module, backbone: Backbone) -> None:
         """Wrap every linear layer of the blocks."""
