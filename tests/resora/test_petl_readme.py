@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from resora.discovery import NoLowRankLayer, low_rank_layers  # noqa: E402
 from resora.petl import METHODS, make_method  # noqa: E402
 
 README = Path(__file__).resolve().parents[2] / "resora" / "petl" / "README.md"
-BEGIN, END = "<!-- methods:begin -->", "<!-- methods:end -->"
+RECORD = README.parents[2] / "results/paper/method_cost/vit_b16/cpu-fp32/all/0.json"
 HEADER = (
     "| method | what it is | ViT-B/16 | fits | start unchanged | merges | penalties |",
     "| --- | --- | ---: | --- | :---: | :---: | :---: |",
@@ -57,14 +58,51 @@ def row(name):
     return f"| {' | '.join(cells)} |"
 
 
+def costs():
+    """The lines of the costs on ViT-B/16, from the committed record."""
+    record = json.loads(RECORD.read_text())
+    base = record["cost"]["by_method"]["lora-r8"]
+    lines = [
+        "| method | step, % of `lora-r8` | peak memory, MiB | beyond the model, % | FLOPs, % |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in record["cost"]["by_method"].items():
+        beyond, beyond_base = (
+            one["peak_memory_bytes"] - one["resident_bytes"] for one in (found, base)
+        )
+        step = record["metrics"].get(f"step_ratio/{name}")
+        shown = (
+            "100"
+            if step is None
+            else f"{100 * step['median']:.0f} [{100 * step['lower_quartile']:.0f}, "
+            f"{100 * step['upper_quartile']:.0f}]"
+        )
+        cells = (
+            f"`{name}`",
+            shown,
+            f"{found['peak_memory_bytes'] / 2**20:,.0f}",
+            f"{100 * beyond / beyond_base:.0f}",
+            f"{100 * found['step_flops'] / base['step_flops']:.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def between(begin, end):
+    return README.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].strip()
+
+
 def table():
     return "\n".join((*HEADER, *map(row, METHODS)))
 
 
 @pytest.mark.slow
 def test_the_table_is_that_of_the_registry():
-    text = README.read_text(encoding="utf-8")
-    assert text.partition(BEGIN)[2].partition(END)[0].strip() == table()
+    assert between("<!-- methods:begin -->", "<!-- methods:end -->") == table()
+
+
+def test_the_costs_are_those_of_the_record():
+    assert between("<!-- cost:begin -->", "<!-- cost:end -->") == costs()
 
 
 def test_its_snippets_run():
