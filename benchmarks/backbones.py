@@ -22,9 +22,6 @@ from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 EMBEDDED = ROOT / "data_prep" / "embedded" / "backbones"
 
-HEAD = "head"
-"""Name of the classification head in timm's vision transformers."""
-
 
 @dataclass(frozen=True)
 class Weights:

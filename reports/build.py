@@ -11,7 +11,7 @@ from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Benchmark, Table
 from reports import latex, markdown
-from reports.grid import Measurement, load_grid
+from reports.grid import Grid, Measurement, load_grid
 from reports.layouts import Report, joined, report
 from reports.tables import TableData
 
@@ -93,11 +93,13 @@ def _tables_of(
 ) -> Iterator[Report]:
     declared = benchmark.scales[scale]
     by_name: dict[str, list[Report]] = {}
+    grids: dict[str, Grid] = {}
     for table in tables:
         if table.backbone < len(declared.backbones):
             backbone = declared.backbones[table.backbone]
-            grid = load_grid(benchmark, declared, backbone, results)
-            by_name.setdefault(table.name, []).append(report(table, grid))
+            if backbone not in grids:
+                grids[backbone] = load_grid(benchmark, declared, backbone, results)
+            by_name.setdefault(table.name, []).append(report(table, grids[backbone]))
     yield from map(joined, by_name.values())
 
 

@@ -22,10 +22,8 @@ from reports.blocks import warning
 from reports.grid import CONTROL, Grid, base_of
 from reports.tables import Row, TableData
 
-# Okabe and Ito's colours, told apart with every common kind of colour blindness; the markers carry
-# the same distinction for a print in grey.
+# Okabe and Ito's colours, told apart with every common kind of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#888888")
-MARKERS = "os^DvPX*"
 STYLE: Any = {
     "svg.hashsalt": "resora",
     "font.size": 9,
@@ -49,10 +47,11 @@ def accuracy_by_task(data: TableData) -> Figure:
     values = np.array([[_mean(row, task) for task in tasks] for row in shown], dtype=float).reshape(
         len(shown), len(tasks)
     )
+    shades = _shades(values)
     if len(shown):
-        panel.imshow(_shades(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        panel.imshow(shades, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for y, x in np.argwhere(np.isfinite(values)):
-        dark = _shades(values)[y, x] < 0.55
+        dark = shades[y, x] < 0.55
         colour = "white" if dark else "black"
         panel.text(x, y, f"{values[y, x]:.1f}", ha="center", va="center", color=colour, fontsize=7)
     panel.set_yticks(range(len(shown)), [row.method for row in shown])

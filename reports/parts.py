@@ -22,9 +22,9 @@ def page(data: TableData) -> Page:
     ours = with_columns(means, range(len(means.columns) - PAPER_COLUMNS))
     by_task = blocks.by_task_block(data, notes)
     network = data.grid.backbone
-    part = load_parts(data.table.name).parts[data.table.backbone - 1]
+    part = _paper_part(data)
     return Page(
-        title=f"{blocks.heading(data)}",
+        title=blocks.heading(data),
         warning=blocks.warning(data),
         legend=(*blocks.legend(data), *_remarks(part)),
         ours=(
@@ -68,6 +68,13 @@ def _relettered(page: Page, index: int) -> Page:
         ours=tuple(map(of, page.ours)),
         notes=tuple((f"{index}{letter}", text) for letter, text in page.notes),
     )
+
+
+def _paper_part(data: TableData) -> Part:
+    """The paper's part: that on the backbone in whose place ours stands."""
+    published = data.grid.benchmark.scales["paper"].backbones[data.table.backbone]
+    parts = load_parts(data.table.name).parts
+    return next(part for part in parts if part.backbone == published)
 
 
 def _printed(part: Part) -> Block:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from benchmarks import backbones
 from benchmarks.cost.counting import Counts, count
 from benchmarks.cost.spec import BASELINE, VARIANTS, Variant
 from benchmarks.cost.step import OwnCost, TrainingStep
@@ -154,7 +153,7 @@ class Measurement:
         }
 
     def _cost(self, counts: dict[str, Counts], baseline: float, total: float) -> dict[str, Any]:
-        head = {id(p) for p in self.step.model.get_submodule(backbones.HEAD).parameters()}
+        head = {id(p) for p in self.step.model.get_submodule(self.step.head).parameters()}
         of_head = sum(p.numel() for p in self.step.trained if id(p) in head)
         on_gpu = self.step.device.type == "cuda"
         return {

@@ -37,7 +37,8 @@ class TrainingStep:
         classes = config["task"]["num_classes"]
         self.model, self.weights = backbones.build(config["backbone"], classes)
         method = make_method(config["method"]["name"], config["method"]["scale"])
-        method.adapt(self.model, backbones.HEAD)
+        self.head = backbones.head_of(config["backbone"]["name"])
+        method.adapt(self.model, self.head)
         leave_start(self.model)
         self.model.to(self.device).train()
         torch.manual_seed(seed_for("noise", cell))

@@ -145,9 +145,7 @@ def _search(
         "search.generations": Choice(generations, source),
         "search.population": Choice(population, source),
         "search.parents": Choice(max(2, population // 5), source),
-        "search.budget": Choice(
-            budget, "our choice: the mean of NOAH's released subnets" if source == NOAH else OURS
-        ),
+        "search.budget": Choice(budget, RELEASED if source == NOAH else LIKE_LORA),
     }
 
 

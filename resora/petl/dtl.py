@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from resora.backbones import Backbone, Block, Tower
 from resora.petl.base import Method
 from resora.petl.layers.low_rank import check_low_rank
-from resora.petl.layers.side import LowRankMap, SideNetwork
+from resora.petl.layers.side import BlockwiseSideNetwork, LowRankMap
 
 Pool = Literal["backbone", "patches"]
 
@@ -97,7 +97,7 @@ class DTL(Method):
         return {}
 
 
-class DTLSide(SideNetwork):
+class DTLSide(BlockwiseSideNetwork):
     """The side network of DTL: ``carried`` is the sum h.
 
     Attributes:

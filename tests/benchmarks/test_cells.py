@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks.harness.cell import Cell, Selector, parse_method
 from benchmarks.harness.errors import UsageError
+from benchmarks.harness.methods import petl_names
 from benchmarks.harness.registry import BENCHMARKS, declared, select
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import config_hash
 from resora.penalties import PENALTIES
-from resora.petl import make_method
+from resora.petl import METHODS, make_method
 
 CELL = Cell("vtab1k", "vit_micro", "cifar100", "lora-r8+linear", 0)
 
@@ -124,3 +125,7 @@ def test_override_reaches_the_config_and_its_source():
     assert "no" not in config
     assert benchmark.sources(CELL, scale, overrides)["stage1.learning_rate"] == "command line"
     assert config_hash(config) != config_hash(benchmark.config(CELL, scale))
+
+
+def test_the_names_that_are_listed_without_torch_are_those_of_the_library():
+    assert petl_names() == tuple(METHODS)

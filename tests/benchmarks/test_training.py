@@ -17,7 +17,7 @@ from resora.petl import make_method
 def test_lora_parameters_on_vit_b16(rank, count):
     with torch.device("meta"):
         model = backbones.timm.create_model("vit_base_patch16_224", num_classes=100)
-        make_method(f"lora-r{rank}").adapt(model, backbones.HEAD)
+        make_method(f"lora-r{rank}").adapt(model, backbones.head_of("vit_micro"))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     head = sum(p.numel() for p in model.head.parameters())
     assert trained - head == count
@@ -27,7 +27,7 @@ def test_lora_parameters_on_vit_b16(rank, count):
 def test_full_counts_the_backbone_of_vit_b16():
     with torch.device("meta"):
         model = backbones.timm.create_model("vit_base_patch16_224", num_classes=0)
-        make_method("full").adapt(model, backbones.HEAD)
+        make_method("full").adapt(model, backbones.head_of("vit_micro"))
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == 85_798_656
 
 

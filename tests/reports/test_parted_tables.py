@@ -108,7 +108,6 @@ def test_cost_of_methods_from_numbers_worked_out_by_hand(tmp_path):
         counts={"batch_size": 4, "rounds": 5},
         cost={"by_method": by_method},
     )
-    # A record of an own metric as primary needs the rule that selects it.
     write(tmp_path, METHOD_COST, Cell("method_cost", "vit_micro", "cpu-fp32", "all", 0), outcome)
     found = table(tmp_path, "methods")
     rows = dict(found.page.ours[0].rows)

@@ -19,7 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from resora.petl.base import Factors, Taps
 
 
-class SideNetwork(nn.Module):
+class BlockwiseSideNetwork(nn.Module):
     """A module that runs beside a stack of blocks; a subclass says what it does at each.
 
     ``attach`` it to the blocks and make it a submodule of what holds them. Then each forward pass of the
