@@ -37,7 +37,7 @@ setup: check-python  ## create .venv with the pinned versions (again: under a se
 
 # The tests need peft, the suite does not. An environment keeps what earlier calls asked for.
 test-setup: check-python
-	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft --torch $(TORCH)
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft,data --torch $(TORCH)
 
 lint-setup: check-python
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,dev --torch $(TORCH)

@@ -8,41 +8,44 @@ from __future__ import annotations
 import argparse
 import difflib
 import fnmatch
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep import pack
-from data_prep.embedded.vtab1k import TASKS, Task
+from data_prep.contents import Named, Source
+from data_prep.sources import SOURCES, make_source
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
-DATA_SETS: dict[str, tuple[Task, ...]] = {pack.BENCHMARK: TASKS}
+DATA_SETS = (pack.BENCHMARK,)
 LIST = "'python -m data_prep ls' lists them"
 
 
-class UnknownNameError(Exception):
-    """A data set or a task that does not exist."""
+class UsageError(Exception):
+    """What was asked for does not exist or does not fit together."""
 
 
-def select(selector: str) -> list[Task]:
+def select(selector: str, source: Source) -> list[Named]:
     """Return the tasks of ``data-set`` or ``data-set/task-glob``."""
     data_set, slash, pattern = selector.partition("/")
     if data_set not in DATA_SETS:
-        raise UnknownNameError(_unknown("data set", data_set, DATA_SETS))
-    tasks = DATA_SETS[data_set]
+        raise UsageError(_unknown("data set", data_set, DATA_SETS))
+    tasks = source.tasks()
     if not slash:
         return list(tasks)
     matched = [task for task in tasks if fnmatch.fnmatchcase(task.name, pattern)]
     if not matched:
         names = [f"{data_set}/{task.name}" for task in tasks]
-        raise UnknownNameError(_unknown("task", f"{data_set}/{pattern}", names))
+        raise UsageError(_unknown("task", f"{data_set}/{pattern}", names))
     return matched
 
 
-def _unknown(what: str, name: str, valid: Sequence[str] | dict[str, tuple[Task, ...]]) -> str:
+def _unknown(what: str, name: str, valid: Sequence[str]) -> str:
     """Say that a name is unknown, which valid one is nearest and what lists them."""
-    nearest = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.0)[0]
+    nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)[0]
     return f"unknown {what} '{name}'; nearest: '{nearest}'; {LIST}"
 
 
@@ -57,101 +60,187 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument(
-            "--data", type=Path, default=Path("data"), help="data folder (default: data)"
+            "--data", type=Path, default=Path("data"), help="folder of packed data (default: data)"
         )
         return sub
 
-    command("ls", "List the data sets and tasks, and whether they are prepared.")
+    command("ls", "List the data sets and tasks, and which sources of them are prepared.")
     prepare = command("prepare", "Get or generate data and pack it.")
     prepare.add_argument("selector", **selector)
     prepare.add_argument(
         "--source",
-        choices=("embedded", "tfds", "folder"),
+        choices=SOURCES,
         default="embedded",
-        help="where the data comes from (default: embedded, generated here)",
+        help="where the data come from: generated here (embedded, default), tensorflow-datasets "
+        "(tfds), or exported files with lists (folder)",
+    )
+    prepare.add_argument(
+        "--root",
+        type=Path,
+        help="folder: holds one folder a data set; tfds: TFDS' data folder (default: "
+        "$TFDS_DATA_DIR or ~/tensorflow_datasets)",
+    )
+    prepare.add_argument(
+        "--size", type=int, help="height and width to pack real images at (default: 224)"
     )
     prepare.add_argument(
         "--seed", type=int, default=0, help="seed of the generated data (default: 0)"
     )
+    prepare.add_argument(
+        "--jobs", type=int, default=_cores(), help="threads that decode (default: one a core)"
+    )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be done")
     prepare.add_argument("--force", action="store_true", help="prepare again what is prepared")
-    verify = command("verify", "Check packed data: hashes, shapes, counts, labels.")
-    verify.add_argument("selector", nargs="?", default=pack.BENCHMARK, **selector)
-    show = command("show", "Draw a contact sheet of images with their labels.")
-    show.add_argument("selector", nargs="?", default=pack.BENCHMARK, **selector)
-    show.add_argument("--out", type=Path, help="PNG file (default: work/sheets/<selector>.png)")
-    show.add_argument("--seed", type=int, default=0, help="seed, for tasks that are not prepared")
+    for name, text in (
+        ("verify", "Check packed data: hashes, shapes, counts, labels."),
+        ("show", "Draw a contact sheet of images with their labels."),
+    ):
+        sub = command(name, text)
+        sub.add_argument("selector", nargs="?", default=pack.BENCHMARK, **selector)
+        sub.add_argument(
+            "--source", choices=SOURCES, help="default: each that is prepared, or else embedded"
+        )
+        if name == "show":
+            sub.add_argument("--out", type=Path, help="PNG file (default: work/sheets/...)")
+            sub.add_argument("--seed", type=int, default=0, help="for tasks that are not prepared")
     return parser
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ls(args: argparse.Namespace) -> int:
     """List the tasks."""
-    name = max(len(task.name) for task in TASKS) + len(pack.BENCHMARK) + 1
-    print(f"{'data set/task':{name}}  {'group':11}  classes  prepared  label")
-    for data_set, tasks in DATA_SETS.items():
-        for task in tasks:
-            prepared = (pack.task_folder(args.data, task) / pack.MANIFEST).is_file()
-            print(
-                f"{data_set + '/' + task.name:{name}}  {task.group:11}  {task.num_classes:7}  "
-                f"{'yes' if prepared else 'no':8}  {task.label}"
-            )
+    tasks = make_source("embedded").tasks()
+    width = max(len(task.name) for task in tasks) + len(pack.BENCHMARK) + 1
+    print(f"{'data set/task':{width}}  {'group':11}  classes  {'prepared':20}  label")
+    for task in tasks:
+        prepared = " ".join(name for name in SOURCES if _is_prepared(args.data, name, task))
+        print(
+            f"{pack.BENCHMARK + '/' + task.name:{width}}  {task.group:11}  {task.num_classes:7}  "
+            f"{prepared or 'no':20}  {task.label}"
+        )
     return DONE
+
+
+def _is_prepared(data: Path, variant: str, task: Named) -> bool:
+    return (pack.task_folder(data, variant, task) / pack.MANIFEST).is_file()
+
+
+def _sources_at_hand(args: argparse.Namespace, **options: Any) -> list[Source]:
+    """Return the source that was named, or each that has one of the tasks prepared."""
+    if args.source:
+        return [make_source(args.source, **options)]
+    found = [
+        source
+        for source in (
+            make_source(name, **options) for name in SOURCES if (args.data / name).is_dir()
+        )
+        if any(_is_prepared(args.data, source.variant, t) for t in select(args.selector, source))
+    ]
+    return found or [make_source("embedded", **options)]
 
 
 def _prepare(args: argparse.Namespace) -> int:
     """Pack what is not packed yet."""
-    tasks = select(args.selector)
-    if args.source != "embedded":
-        print(
-            f"--source {args.source} is not in this version yet; "
-            f"'python -m data_prep prepare {args.selector}' generates the embedded data",
-            file=sys.stderr,
-        )
-        return USAGE
-    todo = [t for t in tasks if args.force or not pack.check_task(args.data, t, args.seed).ok]
-    folder = args.data / pack.VARIANT / pack.BENCHMARK
+    _check_options(args)
+    size = None if args.source == "embedded" else args.size or 224
+    source = make_source(args.source, root=args.root, size=size, seed=args.seed)
+    tasks = select(args.selector, source)
+    todo = [t for t in tasks if args.force or not pack.check_task(args.data, source, t).ok]
+    needed = sum(pack.packed_bytes(source, task) for task in todo)
+    free = _free_bytes(args.data)
     if args.dry_run:
         for task in tasks:
-            print(
-                f"{'prepare' if task in todo else 'skip   '}  {pack.task_folder(args.data, task)}"
-            )
+            place = pack.task_folder(args.data, source.variant, task)
+            print(f"{'prepare' if task in todo else 'skip   '}  {place}")
+        print(f"needed: {_gigabytes(needed)}; free in {args.data}: {_gigabytes(free)}")
         return DONE
-    failed = _pack_all(todo, args.data, args.seed) if todo else 0
+    if needed > free:
+        print(
+            f"not enough space: {len(todo)} tasks need {_gigabytes(needed)} in {args.data}, "
+            f"{_gigabytes(free)} are free; --data DIR packs elsewhere, "
+            f"{pack.BENCHMARK}/TASK packs a part",
+            file=sys.stderr,
+        )
+        return FAILED
+    failed = _pack_all(todo, source, args.data, args.jobs) if todo else 0
     skipped, done = len(tasks) - len(todo), len(todo) - failed
+    folder = args.data / source.variant / pack.BENCHMARK
     print(f"{folder}: {done} prepared, {skipped} already there, {failed} failed")
     return FAILED if failed else DONE
 
 
-def _pack_all(tasks: list[Task], data: Path, seed: int) -> int:
-    """Pack tasks under a progress bar; return the number that failed."""
+def _check_options(args: argparse.Namespace) -> None:
+    if args.source == "embedded":
+        for name in ("root", "size"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name} is for --source tfds or folder; nothing is read here")
+    elif args.source == "folder" and args.root is None:
+        raise UsageError("--source folder needs --root: the folder with one folder a data set")
+    if args.size is not None and args.size < 1:
+        raise UsageError(f"--size {args.size} is not a number of pixels")
+
+
+def _free_bytes(folder: Path) -> int:
+    """Return the free space where a folder is or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def _pack_all(tasks: list[Named], source: Source, data: Path, jobs: int) -> int:
+    """Pack tasks under a progress bar over their images; return the number that failed."""
     from tqdm import tqdm
 
     failed = 0
-    with tqdm(tasks, unit="task") as bar:
-        for task in bar:
-            bar.set_description(task.name)
+    total = sum(sum(source.counts(task).values()) for task in tasks)
+    with tqdm(total=total, unit="image", unit_scale=True, dynamic_ncols=True) as bar:
+        for task in tasks:
+            before = bar.n
+
+            def tick(split: str, count: int, name: str = task.name) -> None:
+                bar.set_description(f"{name}/{split}", refresh=False)
+                bar.update(count)
+
             try:
-                pack.pack_task(data, task, seed)
+                bar.set_description(task.name)
+                pack.pack_task(data, source, task, jobs=jobs, tick=tick)
             except Exception as error:  # noqa: BLE001 - one failure must not stop the others
                 failed += 1
-                bar.write(f"{task.name}: {type(error).__name__}: {error}", file=sys.stderr)
+                kind = type(error).__name__
+                text = str(error) if kind == "DataError" else f"{kind}: {error}"
+                bar.write(f"{task.name}: {text}", file=sys.stderr)
+                bar.n, bar.total = before, bar.total - sum(source.counts(task).values())
     return failed
 
 
 def _verify(args: argparse.Namespace) -> int:
     """Check packed tasks and name what is wrong."""
-    tasks = select(args.selector)
-    missing = wrong = right = 0
-    for task in tasks:
-        findings = pack.check_task(args.data, task)
-        for line in (*findings.wrong, *findings.missing):
-            print(line)
-        wrong += bool(findings.wrong)
-        missing += bool(findings.missing)
-        right += findings.ok
-    print(f"{right} of {len(tasks)} tasks are whole and right")
-    if right < len(tasks):
-        print(f"'python -m data_prep prepare {args.selector}' makes the others", file=sys.stderr)
+    missing = wrong = 0
+    for source in _sources_at_hand(args):
+        tasks = select(args.selector, source)
+        right = 0
+        for task in tasks:
+            findings = pack.check_task(args.data, source, task)
+            for line in (*findings.wrong, *findings.missing):
+                print(line)
+            wrong += bool(findings.wrong)
+            missing += bool(findings.missing)
+            right += findings.ok
+        print(f"{source.variant}: {right} of {len(tasks)} tasks are whole and right")
+        if right < len(tasks):
+            option = "" if source.variant == "embedded" else f" --source {source.variant}"
+            print(
+                f"'python -m data_prep prepare {args.selector}{option}' makes the others",
+                file=sys.stderr,
+            )
     return FAILED if wrong else INCOMPLETE if missing else DONE
 
 
@@ -159,12 +248,26 @@ def _show(args: argparse.Namespace) -> int:
     """Draw a contact sheet."""
     from data_prep import sheet  # imports PIL, which the other commands do without
 
-    tasks = select(args.selector)
-    name = "".join(c if c.isalnum() or c in "_-" else "-" for c in args.selector).strip("-")
-    out: Path = args.out or Path("work/sheets") / f"{name}.png"
-    sheet.draw_sheet(tasks, args.data, args.seed, out)
-    print(out)
-    return DONE
+    code = DONE
+    for source in _sources_at_hand(args, seed=args.seed):
+        tasks = select(args.selector, source)
+        prepared = [t for t in tasks if _is_prepared(args.data, source.variant, t)]
+        # Generated tasks can be drawn without being prepared.
+        drawn = tasks if source.variant == "embedded" else prepared
+        if not drawn:
+            print(
+                f"nothing of {args.selector} is prepared in {args.data / source.variant}: "
+                f"python -m data_prep prepare {args.selector} --source {source.variant}",
+                file=sys.stderr,
+            )
+            code = INCOMPLETE
+            continue
+        name = "".join(c if c.isalnum() or c in "_-" else "-" for c in args.selector).strip("-")
+        ending = "" if source.variant == "embedded" else f"-{source.variant}"
+        out: Path = args.out or Path("work/sheets") / f"{name}{ending}.png"
+        sheet.draw_sheet(drawn, args.data, source, out)
+        print(out)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -173,6 +276,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = {"ls": _ls, "prepare": _prepare, "verify": _verify, "show": _show}[args.command]
     try:
         return command(args)
-    except UnknownNameError as error:
+    except UsageError as error:
         print(error, file=sys.stderr)
         return USAGE
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        print("\nstopped; whole splits are kept: the same command goes on", file=sys.stderr)
+        return FAILED

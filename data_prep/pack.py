@@ -1,7 +1,8 @@
 """Packed data: one safetensors file a split, and a manifest that is written last.
 
-A folder with a manifest holds a whole task. Every file is written beside its place and moved there,
-so a run that is killed leaves either the old file or the new one, and no manifest.
+A folder with a manifest holds a whole task. A task is packed beside its place, split after split, and
+moved there when it is whole: a run that is killed goes on after its last whole split, and what was
+there before stays until then.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from data_prep.embedded.draw import SIZE, Images
-from data_prep.embedded.vtab1k import GENERATOR_VERSION, SPLITS, Task, generate
+from data_prep import tensors_file
+from data_prep.contents import Named, Source, Split
+from data_prep.errors import DataError
 
 SCHEMA = "resora.data/1"
 BENCHMARK = "vtab1k"
-VARIANT = "embedded"
 MANIFEST = "manifest.json"
+PROGRESS = "progress.json"
+
+Tick = Callable[[str, int], None]
+"""Told the split, and how many more examples of it are packed."""
 
 
 @dataclass
@@ -40,18 +46,144 @@ class Findings:
         return not self.missing and not self.wrong
 
 
-def task_folder(data: Path, task: Task) -> Path:
+def task_folder(data: Path, variant: str, task: Named) -> Path:
     """Return the folder of a packed task."""
-    return data / VARIANT / BENCHMARK / task.name
+    return data / variant / BENCHMARK / task.name
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def packed_bytes(source: Source, task: Named) -> int:
+    """Return the size of a packed task on disk, headers aside."""
+    pixels = int(np.prod(source.shape(task)))
+    return sum(count * (pixels + 8) for count in source.counts(task).values())
+
+
+def pack_task(
+    data: Path, source: Source, task: Named, *, jobs: int = 1, tick: Tick = lambda split, n: None
+) -> Path:
+    """Open a task and pack it; return its folder.
+
+    Args:
+        data: The data folder.
+        source: Where the task comes from.
+        task: The task.
+        jobs: Threads that decode.
+        tick: Told of every example.
+
+    Raises:
+        DataError: The data are not as they should be; nothing is left of what was packed.
+    """
+    contents = source.open(task)
+    folder = task_folder(data, source.variant, task)
+    staging = folder.with_name(f".{folder.name}.partial")
+    head = source.identity(task) | dict(contents.about)
+    splits = _packed_before(staging, head)
+    for split in source.counts(task).keys() & splits.keys():
+        tick(split, splits[split]["n"])
+    try:
+        for name in source.counts(task):
+            if name not in splits:
+                opened = contents.splits[name]()
+                splits[name] = _pack_split(staging, name, opened, source, task, jobs, tick)
+                _write_json(staging / PROGRESS, {"head": head, "splits": splits})
+    except DataError:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    ordered = {name: splits[name] for name in source.counts(task)}
+    _write_json(staging / MANIFEST, head | {"splits": ordered})
+    (staging / PROGRESS).unlink(missing_ok=True)
+    _move_folder(staging, folder)
+    return folder
+
+
+def _packed_before(staging: Path, head: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the entries of the splits that a killed run of the same task left whole."""
+    try:
+        progress = json.loads((staging / PROGRESS).read_text())
+    except (OSError, ValueError):
+        progress = {}
+    # As JSON has it: tuples are lists there.
+    if progress.get("head") != json.loads(json.dumps(head)):
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        return {}
+    entries: dict[str, dict[str, Any]] = progress["splits"]
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if _sha256(staging / f"{name}.safetensors") == entry["sha256"]
+    }
+
+
+def _pack_split(
+    staging: Path, name: str, split: Split, source: Source, task: Named, jobs: int, tick: Tick
+) -> dict[str, Any]:
+    """Write one split whole or not at all; return its entry in the manifest."""
+    shape = (split.count, *source.shape(task))
+    temporary = staging / f".{name}.{os.getpid()}.tmp"
+    kinds: Counter[str] = Counter()
+    try:
+        arrays = tensors_file.create(
+            temporary, {"images": (np.uint8, shape), "labels": (np.int64, (split.count,))}
+        )
+
+        def fill(index: int) -> str | None:
+            example = split.example(index)
+            if not 0 <= example.label < task.num_classes:
+                raise DataError(
+                    f"{task.name}, {name}, example {index}: label {example.label} is outside "
+                    f"0 to {task.num_classes - 1}"
+                )
+            arrays["images"][index], arrays["labels"][index] = example.pixels, example.label
+            return example.kind
+
+        for kind in _over_threads(fill, split.count, jobs):
+            kinds.update([kind] if kind is not None else [])
+            tick(name, 1)
+        entry = {
+            "n": split.count,
+            "class_counts": np.bincount(arrays["labels"], minlength=task.num_classes).tolist(),
+        }
+        for array in arrays.values():
+            if isinstance(array, np.memmap):
+                array.flush()
+        arrays.clear()
+        entry["sha256"] = _sha256(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(staging / f"{name}.safetensors")
+    finally:
+        temporary.unlink(missing_ok=True)
+    return entry | dict(split.about) | ({"files": dict(sorted(kinds.items()))} if kinds else {})
+
+
+def _over_threads(call: Callable[[int], str | None], count: int, jobs: int) -> Iterator[str | None]:
+    """Call for each index over threads, and yield in order; the first failure stops the rest."""
+    if jobs <= 1:
+        yield from map(call, range(count))
+        return
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield from pool.map(call, range(count))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _sha256(path: Path) -> str | None:
+    """Return the sha256 of a file; None if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _write_json(path: Path, value: object) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
+        with temporary.open("w") as file:
+            file.write(json.dumps(value, indent=1) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -59,69 +191,53 @@ def replace_file(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def pack_task(data: Path, task: Task, seed: int) -> Path:
-    """Generate a task and pack it; return its folder."""
-    folder = task_folder(data, task)
-    (folder / MANIFEST).unlink(missing_ok=True)  # from here until the end the task is not whole
-    splits: dict[str, dict[str, Any]] = {}
-    for split in SPLITS:
-        images, labels = generate(task, split, seed)
-        content = save({"images": images, "labels": labels})
-        replace_file(folder / f"{split}.safetensors", content)
-        splits[split] = {
-            "n": len(labels),
-            "class_counts": np.bincount(labels, minlength=task.num_classes).tolist(),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-    manifest = {**_identity(task), "seed": seed, "splits": splits}
-    replace_file(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
-    return folder
+def _move_folder(staging: Path, folder: Path) -> None:
+    """Put a whole task into its place; the former one goes only when the new one is whole."""
+    former = folder.with_name(f".{folder.name}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if folder.exists():
+        folder.replace(former)
+    staging.replace(folder)
+    shutil.rmtree(former, ignore_errors=True)
 
 
-def _identity(task: Task) -> dict[str, Any]:
-    """Return the part of a manifest that the task alone decides."""
-    return {
-        "schema": SCHEMA,
-        "benchmark": BENCHMARK,
-        "task": task.name,
-        "variant": VARIANT,
-        "generator_version": GENERATOR_VERSION,
-        "num_classes": task.num_classes,
-        "class_names": list(task.class_names),
-        "image_size": SIZE,
-    }
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a packed task.
 
-
-def check_task(data: Path, task: Task, seed: int | None = None) -> Findings:
-    """Check a packed task: its manifest, the hash of every file, shapes, counts and labels.
-
-    Args:
-        data: the data folder.
-        task: the task.
-        seed: the seed that it must have been generated from; any if not given.
+    Raises:
+        FileNotFoundError: The task is not packed.
+        ValueError: The manifest is damaged.
     """
-    folder, findings = task_folder(data, task), Findings()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("splits"), dict):
+        raise ValueError("not a manifest")
+    return manifest
+
+
+def check_task(data: Path, source: Source, task: Named) -> Findings:
+    """Check a packed task: its manifest, the hash of every file, shapes, counts and labels."""
+    folder, findings = task_folder(data, source.variant, task), Findings()
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_manifest(folder)
     except FileNotFoundError:
         findings.missing.append(f"{path}: not prepared")
         return findings
     except (OSError, ValueError) as error:
-        findings.wrong.append(f"{path}: not readable as JSON ({error})")
+        findings.wrong.append(f"{path}: not readable as a manifest ({error})")
         return findings
-    splits = manifest.get("splits") if isinstance(manifest, dict) else None
-    if not isinstance(splits, dict):
-        findings.wrong.append(f"{path}: not a manifest")
-        return findings
-    expected = _identity(task) | ({} if seed is None else {"seed": seed})
-    for key, value in expected.items():
+    for key, value in source.identity(task).items():
         if manifest.get(key) != value:
-            findings.wrong.append(f"{path}: {key} is not {_short(value)}")
-    for split, size in SPLITS.items():
-        entry = splits.get(split)
+            findings.wrong.append(
+                f"{path}: {key} is {_short(manifest.get(key))}, not {_short(value)}"
+            )
+    size = manifest.get("image_size")
+    shape = (source.shape(task)[0], size, size)
+    for split, count in source.counts(task).items():
+        entry = manifest["splits"].get(split)
         if isinstance(entry, dict):
-            _check_split(folder / f"{split}.safetensors", entry, size, task.num_classes, findings)
+            file = folder / f"{split}.safetensors"
+            _check_split(file, entry, (count, *shape), task.num_classes, findings)
         else:
             findings.wrong.append(f"{path}: no split {split}")
     return findings
@@ -134,40 +250,34 @@ def _short(value: object) -> str:
 
 
 def _check_split(
-    path: Path, entry: dict[str, Any], size: int, classes: int, findings: Findings
+    path: Path, entry: dict[str, Any], shape: tuple[Any, ...], classes: int, findings: Findings
 ) -> None:
     """Check one file against its entry in the manifest; add what is found."""
-    try:
-        content = path.read_bytes()
-    except OSError:
+    found = _sha256(path)
+    if found is None:
         findings.missing.append(f"{path}: no such file")
         return
-    if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
+    if found != entry.get("sha256"):
         findings.wrong.append(f"{path}: sha256 differs from the manifest")
         return
     try:
-        images, labels = _unpack(content)
-    except (SafetensorError, KeyError) as error:
+        arrays = tensors_file.open_arrays(path)
+        images, labels = arrays["images"], arrays["labels"]
+    except (tensors_file.NotTensors, KeyError) as error:
         findings.wrong.append(f"{path}: not a packed split ({error})")
         return
-    if images.shape != (size, 3, SIZE, SIZE) or images.dtype != np.uint8:
+    if images.shape != shape or images.dtype != np.uint8:
         findings.wrong.append(f"{path}: images are {images.dtype} {images.shape}")
-    if labels.shape != (size,) or labels.dtype != np.int64:
+    if labels.shape != shape[:1] or labels.dtype != np.int64:
         findings.wrong.append(f"{path}: labels are {labels.dtype} {labels.shape}")
     elif labels.min() < 0 or labels.max() >= classes:
         findings.wrong.append(f"{path}: labels outside 0 to {classes - 1}")
     elif np.bincount(labels, minlength=classes).tolist() != entry.get("class_counts"):
         findings.wrong.append(f"{path}: class_counts differ from the manifest")
-    if entry.get("n") != size:
-        findings.wrong.append(f"{path}: n in the manifest is not {size}")
+    if entry.get("n") != shape[0]:
+        findings.wrong.append(f"{path}: n in the manifest is not {shape[0]}")
 
 
-def _unpack(content: bytes) -> tuple[Images, npt.NDArray[np.int64]]:
-    """Return the images and labels of a packed split."""
-    tensors = load(content)
-    return tensors["images"], tensors["labels"]
-
-
-def read_split(data: Path, task: Task, split: str) -> tuple[Images, npt.NDArray[np.int64]]:
-    """Read a packed split."""
-    return _unpack((task_folder(data, task) / f"{split}.safetensors").read_bytes())
+def read_split(data: Path, variant: str, task: Named, split: str) -> tensors_file.Arrays:
+    """Return ``images`` and ``labels`` of a packed split, mapped to memory."""
+    return tensors_file.open_arrays(task_folder(data, variant, task) / f"{split}.safetensors")

@@ -9,17 +9,16 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from data_prep import pack
-from data_prep.embedded.draw import SIZE, Images
-from data_prep.embedded.vtab1k import Task, generate
+from data_prep.contents import Named, Source
 
 COLUMNS = 12
-ZOOM = 3
-CELL = SIZE * ZOOM + 12
+TILE = 96
+CELL = TILE + 12
 TITLE, CAPTION = 26, 40
 MANY = 20  # from this number of classes on, a row shows few classes, twice each
 
 
-def choose(task: Task, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def choose(task: Named, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Choose a row's images: every class if they fit, else evenly spaced ones; many go in pairs."""
     k = task.num_classes
     if k > MANY:
@@ -37,11 +36,25 @@ def choose(task: Task, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.asarray(rows, dtype=np.int64)
 
 
-def load_examples(data: Path, task: Task, seed: int) -> tuple[Images, npt.NDArray[np.int64]]:
-    """Read the training images of a task, or generate them where it is not prepared."""
-    if (pack.task_folder(data, task) / pack.MANIFEST).is_file():
-        return pack.read_split(data, task, "train800")
-    return generate(task, "train800", seed)
+def load_examples(
+    data: Path, task: Named, source: Source
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], list[str]]:
+    """Read the training images of a task, or generate them where it is not prepared.
+
+    Returns:
+        Images (N, C, H, W), labels (N,), and a name for each class.
+    """
+    numbers = [str(k) for k in range(task.num_classes)]
+    folder = pack.task_folder(data, source.variant, task)
+    if (folder / pack.MANIFEST).is_file():
+        names = pack.read_manifest(folder).get("class_names")
+        arrays = pack.read_split(data, source.variant, task, "train800")
+        return arrays["images"], arrays["labels"], names or numbers
+    split = source.open(task).splits["train800"]()
+    examples = [split.example(index) for index in range(split.count)]
+    pixels = np.stack([example.pixels for example in examples])
+    labels = np.asarray([example.label for example in examples], dtype=np.int64)
+    return pixels, labels, source.identity(task).get("class_names") or numbers
 
 
 def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
@@ -56,24 +69,31 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
     return "\n".join(lines[:3])
 
 
-def draw_sheet(tasks: list[Task], data: Path, seed: int, out: Path) -> None:
+def _tile(pixels: npt.NDArray[np.uint8]) -> Image.Image:
+    """Turn (C, H, W) into a square that shows small images pixel by pixel."""
+    colour = np.ascontiguousarray(
+        np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0)
+    )
+    how = Image.Resampling.NEAREST if pixels.shape[-1] < TILE else Image.Resampling.BICUBIC
+    return Image.fromarray(colour).resize((TILE, TILE), how)
+
+
+def draw_sheet(tasks: list[Named], data: Path, source: Source, out: Path) -> None:
     """Draw a sheet with a row a task and write it as PNG."""
-    height = TITLE + SIZE * ZOOM + CAPTION
+    height = TITLE + TILE + CAPTION
     sheet = Image.new("RGB", (COLUMNS * CELL + 12, height * len(tasks) + 8), "white")
     pen = ImageDraw.Draw(sheet)
     large, small = ImageFont.load_default(15), ImageFont.load_default(11)
     for row, task in enumerate(tasks):
-        images, labels = load_examples(data, task, seed)
+        images, labels, names = load_examples(data, task, source)
         top = row * height
         title = f"{task.name}  ({task.group}, {task.num_classes} classes): {task.label}"
         pen.text((12, top + 6), title, fill="black", font=large)
         for column, index in enumerate(choose(task, labels)):
-            tile = Image.fromarray(np.ascontiguousarray(images[index].transpose(1, 2, 0)))
-            tile = tile.resize((SIZE * ZOOM, SIZE * ZOOM), Image.Resampling.NEAREST)
             left = 12 + column * CELL
-            sheet.paste(tile, (left, top + TITLE))
-            caption = _wrapped(task.class_names[int(labels[index])], CELL - 6, small)
-            at = (left, top + TITLE + SIZE * ZOOM + 1)
+            sheet.paste(_tile(images[index]), (left, top + TITLE))
+            caption = _wrapped(names[int(labels[index])], CELL - 6, small)
+            at = (left, top + TITLE + TILE + 1)
             pen.multiline_text(at, caption, fill="black", font=small, spacing=1)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from data_prep import cli, pack, sheet
+from data_prep.embedded import source as embedded
+from data_prep.embedded.source import Embedded
 from data_prep.embedded.vtab1k import TASKS, generate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,21 +23,25 @@ def _run(capsys, *argv):
     return code, captured.out, captured.err
 
 
+def _select(selector):
+    return cli.select(selector, Embedded())
+
+
 def test_ls_names_every_task_and_what_is_prepared(capsys, tmp_path):
-    pack.pack_task(tmp_path, cli.select("vtab1k/dsprites_ori")[0], 0)
+    pack.pack_task(tmp_path, Embedded(0), _select("vtab1k/dsprites_ori")[0])
     code, out, _ = _run(capsys, "ls", "--data", str(tmp_path))
     assert code == 0
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
     assert set(rows) == {f"vtab1k/{task.name}" for task in TASKS}
-    assert {name for name, row in rows.items() if row[3] == "yes"} == {"vtab1k/dsprites_ori"}
+    assert {name for name, row in rows.items() if row[3] == "embedded"} == {"vtab1k/dsprites_ori"}
 
 
 def test_select_takes_globs():
-    assert [task.name for task in cli.select("vtab1k/dsprites_*")] == [
+    assert [task.name for task in _select("vtab1k/dsprites_*")] == [
         "dsprites_loc",
         "dsprites_ori",
     ]
-    assert cli.select("vtab1k") == list(TASKS)
+    assert _select("vtab1k") == list(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -65,21 +71,12 @@ def test_usage_errors_exit_2(argv, capsys):
     assert raised.value.code == 2
 
 
-@pytest.mark.parametrize("source", ["tfds", "folder"])
-def test_sources_to_come_say_so(capsys, tmp_path, source):
-    code, _, err = _run(capsys, "prepare", "vtab1k", "--source", source, "--data", str(tmp_path))
-    assert code == 2
-    assert err.count("\n") == 1
-    assert f"--source {source} is not in this version yet" in err
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_prepare_verify_and_skip(capsys, tmp_path):
     where = ["vtab1k/dsprites_*", "--data", str(tmp_path)]
     assert _run(capsys, "verify", *where)[0] == 3
     code, out, _ = _run(capsys, "prepare", *where, "--dry-run")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["prepare", "prepare"]
+    assert [line.split()[0] for line in out.splitlines()] == ["prepare", "prepare", "needed:"]
     assert list(tmp_path.iterdir()) == []
 
     assert _run(capsys, "prepare", *where)[0] == 0
@@ -111,14 +108,14 @@ def test_one_failing_task_does_not_stop_the_others(capsys, tmp_path, monkeypatch
     def broken(rng, labels, split):
         raise ValueError("no paint left")
 
-    good, bad = cli.select("vtab1k/dsprites_*")
+    good, bad = _select("vtab1k/dsprites_*")
     tasks = (dataclasses.replace(good, render=broken), bad)
-    monkeypatch.setitem(cli.DATA_SETS, "vtab1k", tasks)
+    monkeypatch.setattr(embedded, "TASKS", tasks)
     code, out, err = _run(capsys, "prepare", "vtab1k", "--data", str(tmp_path))
     assert code == 1
     assert "dsprites_loc: ValueError: no paint left" in err
     assert "1 prepared, 0 already there, 1 failed" in out
-    assert pack.check_task(tmp_path, bad).ok
+    assert pack.check_task(tmp_path, Embedded(0), bad).ok
 
 
 def test_show_draws_a_row_a_task(capsys, tmp_path):
@@ -129,13 +126,13 @@ def test_show_draws_a_row_a_task(capsys, tmp_path):
     assert code == 0
     assert printed.strip() == str(out)
     with Image.open(out) as picture:
-        assert picture.height > 2 * 32 * sheet.ZOOM
-        assert picture.width >= sheet.COLUMNS * 32 * sheet.ZOOM
+        assert picture.height > 2 * sheet.TILE
+        assert picture.width >= sheet.COLUMNS * sheet.TILE
 
 
 def test_sheet_rows_show_classes_in_order_and_many_in_pairs():
     for name, distinct in (("kitti_dist", 4), ("dsprites_ori", 12), ("resisc45", 6)):
-        task = cli.select(f"vtab1k/{name}")[0]
+        task = _select(f"vtab1k/{name}")[0]
         _, labels = generate(task, "train800", n=250)
         rows = sheet.choose(task, labels)
         assert len(set(rows.tolist())) == len(rows) == sheet.COLUMNS

@@ -1,0 +1,97 @@
+"""What a source of data gives to be packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Named(Protocol):
+    """What all tasks have, generated or real."""
+
+    @property
+    def name(self) -> str:
+        """Registry name."""
+
+    @property
+    def group(self) -> str:
+        """``natural``, ``specialized`` or ``structured``."""
+
+    @property
+    def label(self) -> str:
+        """What the label says."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+
+class Example(NamedTuple):
+    """One image with its label.
+
+    Attributes:
+        pixels: uint8 (C, H, W).
+        label: From 0 on.
+        kind: Format and mode of the file it was decoded from; None for what was drawn.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    label: int
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one split.
+
+    Attributes:
+        count: How many there are.
+        example: Returns the i-th; called from several threads.
+        about: What the manifest says of it besides counts and hash.
+    """
+
+    count: int
+    example: Callable[[int], Example]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A task, opened.
+
+    Attributes:
+        about: What the manifest says of it, besides what the task decides.
+        splits: Split -> opens it.
+    """
+
+    about: Mapping[str, Any]
+    splits: Mapping[str, Callable[[], Split]]
+
+
+class Source(Protocol):
+    """Where data come from; its name is the name of the variant in every record."""
+
+    variant: str
+
+    def tasks(self) -> tuple[Named, ...]:
+        """Return the tasks that it has."""
+
+    def identity(self, task: Any) -> dict[str, Any]:
+        """Return the part of a manifest that task and options decide, without opening anything."""
+
+    def counts(self, task: Any) -> dict[str, int]:
+        """Return split -> examples."""
+
+    def shape(self, task: Any) -> tuple[int, int, int]:
+        """Return channels, height and width of what is packed."""
+
+    def open(self, task: Any) -> Contents:
+        """Open a task.
+
+        Raises:
+            DataError: Its data are not there, or not as they should be.
+        """

@@ -1,0 +1,33 @@
+"""The three sources of data, by the name of their variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data_prep.contents import Source
+from data_prep.embedded.source import Embedded
+
+SOURCES = ("embedded", "tfds", "folder")
+
+
+def make_source(
+    name: str, *, root: Path | None = None, size: int | None = None, seed: int | None = None
+) -> Source:
+    """Return a source of data.
+
+    Args:
+        name: One of ``SOURCES``.
+        root: Where its own files are: TFDS' data folder, or the folder of exported files.
+        size: Height and width to pack real images at; None takes what is packed, whatever it is.
+        seed: The seed of the embedded world; None takes what is packed, whatever it is.
+    """
+    if name == "embedded":
+        return Embedded(seed)
+    source: Any
+    if name == "tfds":  # real data need Pillow, which generated data do without
+        from data_prep.vtab1k.tfds_source import Tfds as source
+    else:
+        from data_prep.vtab1k.folder_source import Folder as source
+    made: Source = source(root, size)
+    return made
