@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from benchmarks import weights
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.provenance import ROOT, file_sha256
+from benchmarks.weights import RANDOM, Weights
 from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
@@ -24,16 +26,16 @@ EMBEDDED = ROOT / "data_prep" / "embedded" / "backbones"
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Where a backbone's weights came from.
+class Files:
+    """Where published weights are looked for on this machine.
 
     Attributes:
-        id: Name of the file or of the published checkpoint.
-        sha256: Hash of the file; None for a checkpoint that timm fetched itself.
+        folder: Files of weights by name; None: only the cache of the Hugging Face hub, and the hub.
+        given: The file that a person gave.
     """
 
-    id: str
-    sha256: str | None
+    folder: Path | None = None
+    given: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,39 @@ class Small:
     kind: type[nn.Module]
     settings: dict[str, Any]
     head: str
+    input_size: int = 32
 
-    def build(self, config: dict[str, Any], num_classes: int) -> tuple[nn.Module, Weights]:
+    def build(
+        self, config: dict[str, Any], num_classes: int, files: Files
+    ) -> tuple[nn.Module, Weights]:
         """Build the network; all but the classification layer comes from the file."""
         model = self.kind(
             **self.settings, num_classes=num_classes, drop_path_rate=config["drop_path"]
         )
-        if config["weights"] == "random":
-            return model, Weights("random", None)
+        if config["weights"] == RANDOM:
+            return model, Weights(RANDOM, None)
+        path = self.find(config, files, fetch=True)
+        _load_all_but_head(model, self.head, path)
+        return model, Weights(path.relative_to(ROOT).as_posix(), file_sha256(path))
+
+    def find(self, config: dict[str, Any], files: Files, *, fetch: bool) -> Path:
+        """Return the file of the weights."""
+        if weights.is_given(config["weights"]):
+            raise UsageError(
+                f"{config['name']} has its own weights; --weights FILE is for the paper's networks"
+            )
         path = EMBEDDED / f"{config['weights']}.safetensors"
         if not path.exists():
             raise UsageError(
                 f"{path.name} is missing; make it with "
                 f"`python -m data_prep.embedded.pretrain --backbone {config['name']}`"
             )
-        _load_all_but_head(model, self.head, path)
-        return model, Weights(path.relative_to(ROOT).as_posix(), file_sha256(path))
+        return path
 
 
 @dataclass(frozen=True)
 class Published:
-    """A network of the paper, whose weights timm fetches from the Hugging Face hub.
+    """A network of the paper.
 
     Attributes:
         architecture: timm's name of it; a checkpoint's name has a tag behind it.
@@ -78,26 +92,28 @@ class Published:
 
     architecture: str
     head: str
+    input_size: int = 224
 
-    def build(self, config: dict[str, Any], num_classes: int) -> tuple[nn.Module, Weights]:
+    def build(
+        self, config: dict[str, Any], num_classes: int, files: Files
+    ) -> tuple[nn.Module, Weights]:
         """Build the network; all but the classification layer comes from the checkpoint."""
-        weights = config["weights"]
-        options = {"num_classes": num_classes, "drop_path_rate": config["drop_path"]}
-        if weights == "random":
-            return timm.create_model(self.architecture, **options), Weights("random", None)
-        if weights.partition(".")[0] != self.architecture:
-            raise UsageError(
-                f"the weights {weights!r} are not those of {config['name']}, "
-                f"which timm calls {self.architecture}"
-            )
-        try:
-            model = timm.create_model(weights, pretrained=True, **options)
-        except (OSError, RuntimeError) as error:
-            raise UsageError(
-                f"the weights {weights!r} of {config['name']} could not be fetched by timm; "
-                f"they have to be in the Hugging Face cache or reachable ({error})"
-            ) from error
-        return model, Weights(weights, None)
+        name = config["weights"]
+        file = None if name == RANDOM else self.find(config, files, fetch=True)
+        model = timm.create_model(
+            self.architecture, num_classes=num_classes, drop_path_rate=config["drop_path"]
+        )
+        if file is None:
+            return model, Weights(RANDOM, None)
+        weights.load(model, self.head, file)
+        return model, weights.weights_of(name, file)
+
+    def find(self, config: dict[str, Any], files: Files, *, fetch: bool) -> Path | None:
+        """Return the file of the weights; None if it is on the hub and is not to be fetched."""
+        name = config["weights"]
+        if not weights.is_given(name):
+            weights.check_name(name, self.architecture, config["name"])
+        return weights.find(name, files.folder, files.given, fetch=fetch)
 
 
 BACKBONES: dict[str, Small | Published] = {
@@ -129,20 +145,42 @@ BACKBONES: dict[str, Small | Published] = {
 }
 
 
-def build(config: dict[str, Any], num_classes: int) -> tuple[nn.Module, Weights]:
+def build(
+    config: dict[str, Any], num_classes: int, files: Files | None = None
+) -> tuple[nn.Module, Weights]:
     """Build a pre-trained backbone with a fresh classification layer.
 
     What lies between the pooling and that layer, such as ConvNeXt's ``head.norm``, is pre-trained too.
 
     Args:
         config: The section ``backbone`` of a cell's configuration: name, weights, drop_path. The weights
-            are ``random``, a file of the embedded world, or timm's name of a checkpoint.
+            are ``random``, a file of the embedded world, timm's name of a checkpoint, or the name and hash
+            of a file that a person gave.
         num_classes: Outputs of the head.
+        files: Where published weights are looked for.
 
     Raises:
         UsageError: There is no such backbone, or its weights are not at hand or another network's.
     """
-    return _known(config["name"]).build(config, num_classes)
+    return _known(config["name"]).build(config, num_classes, files or Files())
+
+
+def find_weights(config: dict[str, Any], files: Files, *, fetch: bool) -> None:
+    """Raise a ``UsageError`` that says which file to put where, unless the weights can be had.
+
+    Args:
+        config: The section ``backbone`` of a cell's configuration.
+        files: Where published weights are looked for.
+        fetch: Whether to ask the Hugging Face hub; if not, weights that are there alone are missing.
+    """
+    name = config["weights"]
+    if name == RANDOM:
+        return
+    if _known(config["name"]).find(config, files, fetch=fetch) is None:
+        raise UsageError(
+            f"the weights {name!r} of {config['name']} are not on this machine; a run fetches them from the "
+            f"Hugging Face hub, or {weights.missing(name, files.folder)}"
+        )
 
 
 def head_of(name: str) -> str:
@@ -152,6 +190,15 @@ def head_of(name: str) -> str:
         UsageError: There is no such backbone.
     """
     return _known(name).head
+
+
+def input_size(name: str) -> int:
+    """Return the height and width of a backbone's input.
+
+    Raises:
+        UsageError: There is no such backbone.
+    """
+    return _known(name).input_size
 
 
 def _known(name: str) -> Small | Published:

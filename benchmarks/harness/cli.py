@@ -14,6 +14,13 @@ from tabulate import tabulate
 
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
+from benchmarks.harness.cli_planning import (
+    check_overrides,
+    foretell,
+    only_at_hand,
+    refuse_replacing,
+    without,
+)
 from benchmarks.harness.errors import (
     DONE,
     INCOMPLETE,
@@ -23,8 +30,8 @@ from benchmarks.harness.errors import (
     output_closed,
     unknown,
 )
-from benchmarks.harness.execute import Settings, at_hand, pending, require
-from benchmarks.harness.progress import Progress, default_jobs, estimate
+from benchmarks.harness.execute import Settings, lacking, pending
+from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.record import InvalidRecord, primary_value
 from benchmarks.harness.registry import BENCHMARKS, declared, scale_named, select
 from benchmarks.harness.store import State
@@ -85,19 +92,19 @@ def run(options: argparse.Namespace) -> int:
     """Run the chosen cells that are not done."""
     settings = _settings(options)
     chosen = select(options.selectors, options.scale)
-    _check_overrides(chosen, settings)
-    cells = _at_hand(chosen, settings)
+    check_overrides(chosen, settings)
+    cells = only_at_hand(chosen, settings)
     todo = pending(cells, settings, options.rerun)
     print(
         f"{len(cells)} cells chosen at scale {options.scale}, {len(cells) - len(todo)} done before"
     )
+    refuse_replacing(todo, settings, options.rerun)
+    missing = lacking(todo, settings, fetch=not options.dry_run)
     jobs = options.jobs or default_jobs(settings.device)
     if options.dry_run:
-        for cell in todo:
-            print(f"would run {cell} ({settings.state(cell).value})")
-        print(estimate(todo, settings.store, jobs))
-    require(todo, settings)
-    if options.dry_run or not todo:
+        return foretell(todo, missing, settings, jobs)
+    todo = without(todo, missing, skip=options.skip_missing)
+    if not todo:
         return DONE
     settings.store.remove_leftovers()
     with Progress(len(todo)) as progress:
@@ -195,35 +202,26 @@ def _is_older_code(settings: Settings, cell: Cell) -> bool:
     return record is not None and record["code"]["trees"] != trees
 
 
-def _at_hand(chosen: Sequence[Cell], settings: Settings) -> list[Cell]:
-    cells, absent = at_hand(chosen, settings)
-    for device, count in absent.items():
-        text = f"{count} of {len(chosen)} cells are of the device {device}, which is not at hand"
-        if settings.device != "auto":
-            text += f" with --device {settings.device}"
-        if not cells:
-            raise UsageError(f"nothing to run: {text}")
-        print(f"left out: {text}")
-    return cells
-
-
-def _check_overrides(cells: Sequence[Cell], settings: Settings) -> None:
-    known: set[str] = set()
-    for cell in {cell.method: cell for cell in cells}.values():
-        benchmark, scale = declared(cell, settings.scale)
-        known |= set(benchmark.configure(benchmark, cell, scale))
-    for name in settings.overrides:
-        if name not in known:
-            raise unknown("setting", name, known, "python -m benchmarks show CELL")
-
-
 def _settings(options: argparse.Namespace) -> Settings:
     chosen = {
         name: getattr(options, name)
         for name in ("scale", "results", "data", "work", "device", "threads", "timeout_seconds")
         if hasattr(options, name)
     }
-    return Settings(**chosen, overrides=dict(getattr(options, "set", None) or []))
+    overrides = dict(getattr(options, "set", None) or [])
+    if getattr(options, "weights", None):
+        chosen["weights"], overrides["backbone.weights"] = _weights(options.weights)
+    return Settings(**chosen, overrides=overrides)
+
+
+def _weights(text: str) -> tuple[Path | None, str]:
+    """Return the file that ``--weights`` names, if it is one, and what the configuration says of it."""
+    from benchmarks import weights  # it brings timm, which no other option needs
+
+    file = Path(text)
+    if file.suffix in weights.SUFFIXES or file.exists():
+        return file.absolute(), weights.given_id(file)
+    return None, text
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -278,11 +276,18 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--timeout-seconds", type=float, help="limit for one cell")
     running.add_argument("--data", type=Path, default=Path("data"), help="root of the packed data")
     running.add_argument("--work", type=Path, default=Path("work"), help="root of checkpoints")
-    running.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    running.add_argument("--weights", metavar="FILE|NAME", help="weights of the backbone: a file "
+                         "(.safetensors, .pth, .npz) or timm's name of a checkpoint")  # fmt: skip
+    running.add_argument("--skip-missing", action="store_true",
+                         help="leave out cells whose data or weights are not there")  # fmt: skip
+    running.add_argument("--dry-run", action="store_true",
+                         help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
     running.set_defaults(command=run)
 
     counting = commands.add_parser("status", parents=[common], help="count what is done")
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
+    counting.add_argument("--set", type=_assignment, action="append", metavar="NAME=VALUE",
+                          help="count records of a run with this setting")  # fmt: skip
     counting.set_defaults(command=status)
 
     verifying = commands.add_parser("verify", parents=[common], help="check all records")

@@ -17,6 +17,7 @@ class Context:
         data: Root of the packed data.
         work: Root of checkpoints, with the scale's name.
         device: ``cpu`` or ``cuda``.
+        weights: The file of weights that a person gave, if any.
         on_epoch: Called after each epoch with the cell, the epoch and the number of epochs.
     """
 
@@ -24,6 +25,7 @@ class Context:
     work: Path
     device: str
     on_epoch: Callable[[Cell, int, int], None]
+    weights: Path | None = None
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder for a cell's checkpoints."""

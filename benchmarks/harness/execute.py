@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
+from benchmarks.harness.errors import UsageError
 from benchmarks.harness.record import InvalidRecord, Outcome, build_record
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.spec import Config, config_hash
@@ -42,6 +43,7 @@ class Settings:
         device: ``cpu``, ``cuda``, or ``auto``.
         threads: Threads of torch in each process.
         timeout_seconds: Limit for one cell; None for none.
+        weights: The file of weights that a person gave, if any.
         overrides: Values that replace declared ones, by dotted name.
     """
 
@@ -52,6 +54,7 @@ class Settings:
     device: str = "auto"
     threads: int = 1
     timeout_seconds: float | None = None
+    weights: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -106,11 +109,51 @@ def at_hand(cells: Iterable[Cell], settings: Settings) -> tuple[list[Cell], Coun
     return here, absent
 
 
-def require(cells: Sequence[Cell], settings: Settings) -> None:
-    """Raise a ``UsageError`` that gives a command, if data for any of the cells are not there."""
+def lacking(
+    cells: Sequence[Cell], settings: Settings, *, fetch: bool = True
+) -> dict[str, list[Cell]]:
+    """Return what is not there and how to get it -> the cells that need it; no model is loaded.
+
+    Args:
+        cells: The cells that are to run.
+        settings: How to run.
+        fetch: Whether weights that are not on this machine are fetched, once all data are there.
+    """
     context = _context(settings, device="cpu")
-    for cell in {(c.benchmark, c.task): c for c in cells}.values():
-        _runner(cell).require(cell, settings.config(cell), context)
+    found: dict[str, list[Cell]] = {}
+    checks = (
+        ("require", ("benchmark", "task")),
+        ("require_weights", ("benchmark", "backbone")),
+    )
+    for name, parts in checks:
+        alike: defaultdict[tuple[str, ...], list[Cell]] = defaultdict(list)
+        for cell in cells:
+            alike[tuple(getattr(cell, part) for part in parts)].append(cell)
+        for group in alike.values():
+            check = getattr(_runner(group[0]), name, None)
+            more = {"fetch": fetch and not found} if name == "require_weights" else {}
+            try:
+                if check is not None:
+                    check(group[0], settings.config(group[0]), context, **more)
+            except UsageError as error:
+                found.setdefault(str(error), []).extend(group)
+    return found
+
+
+def stage1_runs(cells: Sequence[Cell], settings: Settings) -> list[Cell]:
+    """Return the stage-1 cells that have to run before some of the cells, though they are not among them."""
+    bases = {cell.base: cell for cell in cells if cell != cell.base and cell.base not in cells}
+    return [base for base, cell in bases.items() if not _has_stage1(cell, settings)]
+
+
+def expected_seconds(cell: Cell, settings: Settings) -> float | None:
+    """Measure a few steps of a cell; return how long it will take, or None if its runner cannot tell."""
+    measure = getattr(_runner(cell), "expected_seconds", None)
+    if measure is None:
+        return None
+    _prepare_process(settings)
+    context = _context(settings, device=_device_of(cell, settings.device))
+    return float(measure(cell, settings.config(cell), context))
 
 
 def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False) -> str:
@@ -198,10 +241,17 @@ def _context(settings: Settings, device: str, report: Report | None = None) -> C
             report(Event(cell, epoch=epoch, epochs=epochs))
 
     work = settings.work / settings.scale
-    return Context(data=settings.data, work=work, device=device, on_epoch=on_epoch)
+    return Context(
+        data=settings.data,
+        work=work,
+        device=device,
+        on_epoch=on_epoch,
+        weights=settings.weights,
+    )
 
 
-def _device(name: str) -> str:
+def default_device(name: str) -> str:
+    """Return the device that ``auto`` stands for on this machine; another name stands for itself."""
     if name != "auto":
         return name
     import torch
@@ -215,14 +265,14 @@ def _wanted_device(cell: Cell) -> str | None:
 
 def _device_of(cell: Cell, asked: str) -> str:
     wanted = _wanted_device(cell)
-    return _device(asked) if wanted is None or asked.startswith(wanted) else wanted
+    return default_device(asked) if wanted is None or asked.startswith(wanted) else wanted
 
 
 def _is_at_hand(wanted: str, asked: str) -> bool:
     """Whether this machine has the device, and a run on the one ``asked`` for includes it."""
     if asked != "auto" and not asked.startswith(wanted):
         return False
-    return wanted == "cpu" or _device("auto") == wanted
+    return wanted == "cpu" or default_device("auto") == wanted
 
 
 def _prepare_process(settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from statistics import median
 from types import TracebackType
@@ -50,23 +50,67 @@ class Progress:
             tqdm.write(f"{event.status}: {event.cell}: {event.error}")
 
 
-def estimate(cells: Sequence[Cell], store: Store, jobs: int) -> str:
-    """Say how long cells will take, by the median seconds of their methods' records so far."""
-    seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+def estimate(
+    cells: Sequence[Cell],
+    store: Store,
+    jobs: int,
+    *,
+    device: str | None = None,
+    measure: Callable[[Cell], float | None] = lambda cell: None,
+) -> str:
+    """Say how long cells will take: by the records of their methods so far, or else by measuring.
+
+    Args:
+        cells: The cells that will run.
+        store: The records so far; the median seconds of a method on a backbone count.
+        jobs: Processes.
+        device: Count records of this kind of processor or GPU alone; None: of any.
+        measure: Returns the seconds of a cell of which there is no such record, or None.
+    """
+    by_records = _recorded_seconds(store, device)
+    total, sources = 0.0, set()
+    unknown = 0
+    typical: dict[str, list[float]] = {}
+    for (benchmark, _, _), seconds in by_records.items():
+        typical.setdefault(benchmark, []).extend(seconds)
+    for cell in cells:
+        processes = 1 if benchmark_named(cell.benchmark).is_timed else jobs
+        known = by_records.get((cell.benchmark, cell.backbone, cell.method))
+        seconds_of_cell = median(known) if known else measure(cell)
+        if known or seconds_of_cell is None:
+            sources.add("by earlier records")
+        else:
+            sources.add("measured from a few steps on this machine")
+        if seconds_of_cell is None and cell.benchmark in typical:
+            seconds_of_cell = median(typical[cell.benchmark])
+        unknown += seconds_of_cell is None
+        total += (seconds_of_cell or 0.0) / processes
+    if unknown:
+        return f"cells to run: {len(cells)}; no record of this scale says how long {unknown} of them take"
+    how = " and ".join(sorted(sources))
+    return f"cells to run: {len(cells)}, about {duration(total)} in {jobs} processes, {how}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in a unit that people read."""
+    if seconds < 120:
+        return f"{max(1, seconds):.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:,.0f} hours"
+
+
+def _recorded_seconds(store: Store, device: str | None) -> dict[tuple[str, str, str], list[float]]:
+    seconds: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for _, cell in store.files():
         with suppress(InvalidRecord):
             record = store.load(cell) if cell else None
             if cell and record and record["status"] == "ok":
-                seconds[cell.benchmark, cell.method].append(record["cost"]["total_seconds"])
-    if not seconds:
-        return f"cells to run: {len(cells)}; no record of this scale says how long one takes"
-    typical = median(value for values in seconds.values() for value in values)
-    total = 0.0
-    for cell in cells:
-        processes = 1 if benchmark_named(cell.benchmark).is_timed else jobs
-        total += median(seconds.get((cell.benchmark, cell.method), [typical])) / processes
-    wait = f"{max(1, total):.0f} s" if total < 120 else f"{total / 60:.0f} minutes"
-    return f"cells to run: {len(cells)}, about {wait} in {jobs} processes, by earlier records"
+                hardware = record["hardware"]
+                if device in (None, hardware["gpu"] or hardware["cpu"]):
+                    key = (cell.benchmark, cell.backbone, cell.method)
+                    seconds[key].append(record["cost"]["total_seconds"])
+    return seconds
 
 
 def default_jobs(device: str) -> int:

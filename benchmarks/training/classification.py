@@ -14,11 +14,25 @@ from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
-from benchmarks.training.data import Images, fingerprint, load_images, require_task
+from benchmarks.training.data import (
+    Images,
+    Normalisation,
+    Stream,
+    fingerprint,
+    load_images,
+    open_stream,
+    require_task,
+)
+from benchmarks.weights import FOLDER
 
 EVALUATION_BATCH = 250
 PROBE_IMAGES = 256
 """Training images on which redundancy is measured: the same for all methods of a task."""
+
+
+def weight_files(context: Context) -> backbones.Files:
+    """Return where published weights are on this machine."""
+    return backbones.Files(context.data / FOLDER, context.weights)
 
 
 class ImageClassification:
@@ -29,22 +43,30 @@ class ImageClassification:
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the splits that the configuration names."""
         data = config["data"]
-        self.config = config
+        self.config, self.context = config, context
         self.head = backbones.head_of(config["backbone"]["name"])
         self.device = context.device
-        self.folder = require_task(context.data, data["variant"], cell.benchmark, cell.task)
-        self.train = self._images(data["train"], data["limit_train"])
-        self.test = self._images(data["test"], data["limit_test"])
+        self.folder = require_task(context.data, data, cell.benchmark, cell.task)
+        self.normalise = Normalisation.named(data["normalisation"], self.device)
+        where: dict[str, Any] = {"normalise": self.normalise, "device": self.device}
+        self.train = load_images(self.folder, data["train"], limit=data["limit_train"], **where)
+        self.test = open_stream(self.folder, data["test"], limit=data["limit_test"], **where)
         # Images that are trained on cannot choose an epoch.
         is_held_out = data["val"] is not None and data["val"] not in data["train"].split("+")
-        self.val = self._images(data["val"], data["limit_test"]) if is_held_out else None
+        self.val = (
+            load_images(self.folder, data["val"], limit=data["limit_test"], **where)
+            if is_held_out
+            else None
+        )
         self.batch_size = config["stage1"]["batch_size"]
         self.num_classes = config["task"]["num_classes"]
         self.chance_loss = math.log(self.num_classes)
 
     def build(self) -> nn.Module:
         """Return the pre-trained backbone with a fresh head, on the device."""
-        model, self.weights = backbones.build(self.config["backbone"], self.num_classes)
+        model, self.weights = backbones.build(
+            self.config["backbone"], self.num_classes, weight_files(self.context)
+        )
         return model.to(self.device)
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -88,15 +110,8 @@ class ImageClassification:
         """Return what identifies the data."""
         return fingerprint(self.folder)
 
-    def _images(self, split: str, limit: int | None) -> Images:
-        normalisation = self.config["data"]["normalisation"]
-        return load_images(
-            self.folder, split, normalisation=normalisation, device=self.device, limit=limit
-        )
-
-    def _accuracy(self, model: nn.Module, images: Images) -> float:
+    def _accuracy(self, model: nn.Module, images: Images | Stream) -> float:
         correct = torch.zeros((), dtype=torch.long, device=self.device)
-        for start in range(0, len(images), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            correct += (model(images.inputs(part)).argmax(1) == images.labels[part]).sum()
+        for inputs, labels in images.batches(EVALUATION_BATCH):
+            correct += (model(inputs).argmax(1) == labels).sum()
         return correct.item() / len(images)

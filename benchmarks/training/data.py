@@ -1,17 +1,25 @@
-"""Packed images, as ``data_prep`` wrote them, kept as uint8 on the device that trains."""
+"""Packed images, as ``data_prep`` wrote them.
+
+What is trained on stays on the device, as uint8; what is only tested on is read in large batches from
+the packed file, which may be larger than any memory.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from benchmarks.harness.errors import UsageError
+from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.provenance import file_sha256
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -22,28 +30,105 @@ NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and standard deviation that are taken off the pixels, in [0, 1], by name."""
 
 
+PREFETCHED = 2
+"""Batches of a stream that are read ahead of the one that is computed on."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is done to pixels before the model sees them.
+
+    Attributes:
+        mean: (1, 3, 1, 1), in units of 0-255.
+        std: (1, 3, 1, 1), in units of 0-255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def named(cls, name: str, device: str) -> Normalisation:
+        """Return the normalisation called ``name``, a key of ``NORMALISATIONS``."""
+        if name not in NORMALISATIONS:
+            known = ", ".join(NORMALISATIONS)
+            raise unknown(
+                "normalisation", name, NORMALISATIONS, f"data.normalisation is {known}; show CELL"
+            )
+        values = (
+            255 * torch.tensor(v, device=device).view(1, 3, 1, 1) for v in NORMALISATIONS[name]
+        )
+        return cls(*values)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return float32 (n, 3, H, W) of uint8 (n, 3, H, W), or of grey (n, 1, H, W)."""
+        return (pixels.float() - self.mean) / self.std
+
+
 @dataclass(frozen=True)
 class Images:
     """One split on the device.
 
     Attributes:
-        pixels: uint8 (N, 3, H, W).
+        pixels: uint8 (N, C, H, W); C is 1 for grey images.
         labels: int64 (N,).
-        mean: (1, 3, 1, 1), in units of 0-255.
-        std: (1, 3, 1, 1), in units of 0-255.
+        normalise: Takes pixels to the model's input.
     """
 
     pixels: Tensor
     labels: Tensor
-    mean: Tensor
-    std: Tensor
+    normalise: Normalisation
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def inputs(self, index: Tensor | slice) -> Tensor:
         """Return the chosen images, normalised, float32 (n, 3, H, W)."""
-        return (self.pixels[index].float() - self.mean) / self.std
+        return self.normalise(self.pixels[index])
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate inputs and labels in order, the last batch perhaps smaller."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield self.inputs(part), self.labels[part]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One split in its packed file, read batch by batch, the next ones while one is computed on.
+
+    Attributes:
+        path: The packed file.
+        count: How many of its first images are read.
+        normalise: Takes pixels to the model's input; its tensors are on the device.
+        device: Where batches go; to a GPU from pinned memory, so that copying does not wait.
+    """
+
+    path: Path
+    count: int
+    normalise: Normalisation
+    device: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate inputs and labels in order, the last batch perhaps smaller."""
+        is_gpu = self.device.startswith("cuda")
+        with safe_open(self.path, framework="pt") as file, ThreadPoolExecutor(1) as reader:
+            images, labels = file.get_slice("images"), file.get_tensor("labels")[: self.count]
+            labels = labels.to(self.device)
+
+            def read(start: int) -> Tensor:
+                pixels: Tensor = images[start : min(start + size, self.count)]
+                return pixels.pin_memory() if is_gpu else pixels
+
+            starts = range(0, self.count, size)
+            ahead = [reader.submit(read, start) for start in starts[:PREFETCHED]]
+            for index, start in enumerate(starts):
+                pixels = ahead.pop(0).result().to(self.device, non_blocking=True)
+                if index + PREFETCHED < len(starts):
+                    ahead.append(reader.submit(read, starts[index + PREFETCHED]))
+                yield self.normalise(pixels), labels[start : start + size]
 
 
 def task_folder(root: Path, variant: str, benchmark: str, task: str) -> Path:
@@ -51,67 +136,112 @@ def task_folder(root: Path, variant: str, benchmark: str, task: str) -> Path:
     return root / variant / benchmark / task
 
 
-def require_task(root: Path, variant: str, benchmark: str, task: str) -> Path:
+def require_task(root: Path, data: dict[str, Any], benchmark: str, task: str) -> Path:
     """Return the folder of a packed task.
 
+    Args:
+        root: Root of the packed data.
+        data: The section ``data`` of a configuration: ``variant``, and what the images have to be.
+        benchmark: Name of the benchmark.
+        task: Name of the task.
+
     Raises:
-        UsageError: The task is not prepared; the message gives the command that prepares it.
+        UsageError: The task is not prepared, or not as the configuration says; the message gives the
+            command that prepares it.
     """
+    variant = data["variant"]
     folder = task_folder(root, variant, benchmark, task)
+    command = f"python -m data_prep prepare {benchmark}/{task} --source {variant}"
+    if variant == "folder":
+        command += " --root ROOT"
     if not (folder / "manifest.json").exists():
+        packed = root.glob(f"*/{benchmark}/{task}/manifest.json")
+        real = sorted({path.parents[2].name for path in packed} - {"embedded"})
+        hint = f" ({real[0]} is: --set data.variant={real[0]})" if real else ""
         raise UsageError(
-            f"the {variant} data of {benchmark}/{task} are not prepared in {root}: "
-            f"python -m data_prep prepare {benchmark}/{task} --source {variant} --data {root}"
+            f"the {variant} data of {benchmark}/{task} are not prepared in {root}{hint}: "
+            f"{command} --data {root}"
         )
+    manifest = _manifest(folder)
+    found = {
+        "image_size": manifest.get("image_size"),
+        "interpolation": manifest.get("resize", {}).get("interpolation"),
+    }
+    for name, value in found.items():
+        if data.get(name, value) != value:
+            raise UsageError(
+                f"the {variant} data of {benchmark}/{task} in {root} have {name} {value}, the "
+                f"configuration has {data[name]}: {command} --size {data.get('image_size')} --data {root}"
+            )
     return folder
 
 
 def load_images(
-    folder: Path, split: str, *, normalisation: str, device: str, limit: int | None = None
+    folder: Path, split: str, *, normalise: Normalisation, device: str, limit: int | None = None
 ) -> Images:
     """Load one split of a packed task onto a device.
 
     Args:
         folder: The packed task.
         split: ``train800``, ``val200``, ``test``; two joined by ``+`` are concatenated.
-        normalisation: A key of ``NORMALISATIONS``.
+        normalise: Takes pixels to the model's input.
         device: Where the images stay.
         limit: Keep only the first images.
 
     Raises:
         UsageError: A file differs from the manifest.
     """
-    parts = [_load_split(folder, part) for part in split.split("+")]
-    mean, std = (
-        255 * torch.tensor(values, device=device).view(1, 3, 1, 1)
-        for values in NORMALISATIONS[normalisation]
-    )
+    parts = [load_file(_checked(folder, part)) for part in split.split("+")]
     return Images(
         torch.cat([part["images"] for part in parts])[:limit].to(device),
         torch.cat([part["labels"] for part in parts])[:limit].to(device),
-        mean,
-        std,
+        normalise,
     )
 
 
+def open_stream(
+    folder: Path, split: str, *, normalise: Normalisation, device: str, limit: int | None = None
+) -> Stream:
+    """Open one split of a packed task to be read in order; the arguments are those of ``load_images``."""
+    path = _checked(folder, split)
+    count = _manifest(folder)["splits"][split]["n"]
+    return Stream(path, min(count, limit or count), normalise, device)
+
+
+ABOUT = ("source", "resize", "jpeg", "notes")
+"""What the manifest of real images says of them, besides their hashes."""
+
+
 def fingerprint(folder: Path) -> dict[str, Any]:
-    """Return what identifies a packed task in a record."""
+    """Return what identifies a packed task in a record, and where it came from."""
     manifest = _manifest(folder)
     return {
         "variant": manifest["variant"],
         "manifest_sha256": file_sha256(folder / "manifest.json"),
         "splits": {name: split["sha256"] for name, split in manifest["splits"].items()},
-    }
+    } | {key: manifest[key] for key in ABOUT if key in manifest}
 
 
-def _load_split(folder: Path, split: str) -> dict[str, Tensor]:
+def _checked(folder: Path, split: str) -> Path:
+    """Return the file of a split, once it is known to be the one of the manifest."""
     path = folder / f"{split}.safetensors"
     expected = _manifest(folder)["splits"].get(split, {}).get("sha256")
-    if expected is None or not path.exists() or file_sha256(path) != expected:
+    if expected is None or not path.exists() or _sha256(path, *_version(path)) != expected:
         raise UsageError(
             f"{path} is missing or differs from its manifest: python -m data_prep verify names what is wrong"
         )
-    return load_file(path)
+    return path
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@cache
+def _sha256(path: Path, changed_ns: int, size: int) -> str:
+    """Hash a file once a process: a test split may have gigabytes, and many cells read the same."""
+    return file_sha256(path)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class Stage:
         while progress.epoch < self.plan.epochs:
             torch.manual_seed(self.noise_seed + progress.epoch)
             started = perf_counter()
-            loss, penalty = self._epoch(progress.epoch)
+            loss, penalty = self.train_epoch(progress.epoch)
             progress.train_seconds += perf_counter() - started
             progress.epoch += 1
             if not math.isfinite(loss + (penalty or 0.0)):
@@ -142,7 +142,8 @@ class Stage:
             )
         return progress
 
-    def _epoch(self, epoch: int) -> tuple[float, float | None]:
+    def train_epoch(self, epoch: int) -> tuple[float, float | None]:
+        """Train one epoch; return the mean loss, and the mean penalty if there is one."""
         self.model.train()
         losses, penalties = [], []
         batches = list(self.problem.batches(self.order_seed + epoch))

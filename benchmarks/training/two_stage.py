@@ -53,7 +53,7 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
         torch.cuda.reset_peak_memory_stats()
     stage = 2 if "stage2" in config else 1
     options, search = _options(cell, config, context, problem)
-    model, method = _adapted(cell, options, problem)
+    model, method = adapt(cell, options, problem)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
     before = _redundancy(model, problem)
     progress = _train(cell, config, context, problem, model, method, stage=stage)
@@ -87,9 +87,10 @@ def _options(
     return {key: value for key, value in config["method"].items() if key != "name"}, {}
 
 
-def _adapted(
+def adapt(
     cell: Cell, options: dict[str, Any], problem: ImageClassification
 ) -> tuple[nn.Module, Method]:
+    """Build the model of a cell and adapt it by its base method, with these options."""
     torch.manual_seed(seed_for("head", cell))
     model = problem.build()
     torch.manual_seed(seed_for("adapter", cell))
@@ -120,7 +121,7 @@ def _train(
     stage: int,
 ) -> Progress:
     section = config[f"stage{stage}"]
-    regularizer = _regularizer(model, section) if section.get("penalty") else None
+    regularizer = regularizer_of(model, section) if section.get("penalty") else None
     training = Stage(
         model,
         problem,
@@ -141,7 +142,8 @@ def _train(
             regularizer.close()
 
 
-def _regularizer(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
+def regularizer_of(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
+    """Return the penalty that the section of a second stage asks for."""
     return ReSoRA(
         model,
         penalty=section["penalty"],

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 from benchmarks.training import two_stage
-from benchmarks.training.classification import ImageClassification
+from benchmarks.training.classification import ImageClassification, weight_files
 from benchmarks.training.data import require_task
 from benchmarks.training.two_stage import is_stage1_kept
+from benchmarks.vtab1k.spec import VTAB1K
 
-__all__ = ["is_stage1_kept", "require", "run"]
+if TYPE_CHECKING:
+    from benchmarks.training.pace import Pace
+
+__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+
+EMBEDDED_TEST = 1000
+
+_paces: dict[tuple[str, str, str], Pace] = {}
 
 
 def require(cell: Cell, config: Config, context: Context) -> None:
     """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
-    require_task(context.data, config["data"]["variant"], cell.benchmark, cell.task)
+    require_task(context.data, config["data"], cell.benchmark, cell.task)
+
+
+def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:
+    """Raise a ``UsageError`` that says which file of weights to put where, if it is not there."""
+    del cell
+    backbones.find_weights(config["backbone"], weight_files(context), fetch=fetch)
+
+
+def expected_seconds(cell: Cell, config: Config, context: Context) -> float:
+    """Return how long a cell will take, by a few steps of its method on this machine."""
+    from benchmarks.training.pace import measure
+
+    key = (cell.backbone, cell.method, context.device)
+    if key not in _paces:
+        _paces[key] = measure(cell, config, context)
+    is_embedded = config["data"]["variant"] == "embedded"
+    n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
+    return _paces[key].seconds(config, n_test)
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:

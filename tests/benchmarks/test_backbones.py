@@ -62,16 +62,6 @@ def test_checkpoint_of_another_network():
         backbones.build(config, num_classes=2)
 
 
-def test_unreachable_checkpoint(monkeypatch):
-    def refuse(*_args, **_options):
-        raise OSError("no network")
-
-    monkeypatch.setattr(backbones.timm, "create_model", refuse)
-    config = {"name": "convnext_b", "weights": "convnext_base.fb_in22k", "drop_path": 0.0}
-    with pytest.raises(UsageError, match=r"of convnext_b could not be fetched.*no network"):
-        backbones.build(config, num_classes=2)
-
-
 @pytest.mark.parametrize(
     "ask", [backbones.head_of, lambda name: backbones.build({"name": name}, 2)]
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
+from benchmarks.harness.execute import lacking
 from benchmarks.harness.registry import BENCHMARKS
 
 CELL = "vtab1k/vit_micro/eurosat/linear/0"
@@ -67,7 +70,6 @@ def test_failed_cell_gives_exit_code_1(capsys, paths):
             "vpt-deep has no second stage with a penalty: it has no rank-1 subspaces",
         ),
         (["run", "vtab1k/*/pets/linear", "--scale", "paper"], "--source tfds"),
-        (["run", "vtab1k/*/pets/linear", "--scale", "paper", "--dry-run"], "--source tfds"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(capsys, arguments, message):
@@ -78,6 +80,67 @@ def test_wrong_usage_is_one_line_and_exit_code_2(capsys, arguments, message):
 
 
 def test_dry_run_writes_nothing(capsys, paths, settings):
-    assert main(["run", "vtab1k/vit_micro/eurosat/lora-*", *paths, "--dry-run"]) == 0
-    assert capsys.readouterr().out.count("would run") == 18
+    assert main(["run", "vtab1k/vit_micro/eurosat/lora-r8+[cl]*", *paths, "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("would run") == 3
     assert not settings.results.exists()
+
+
+def test_dry_run_lists_what_is_missing_and_measures_a_few_steps(capsys, settings):
+    where = [f"--results={settings.results}", f"--work={settings.work}", "--data=/nowhere"]
+    cells = "vtab1k/vit_micro/eurosat/lora-r8+linear"
+    assert main(["run", cells, *where, "--device=cpu", "--jobs=1", "--dry-run"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "would run vtab1k/vit_micro/eurosat/lora-r8+linear/0 (missing)"
+    assert lines[2].startswith("missing for 1 of them: the embedded data of vtab1k/eurosat are not")
+    assert lines[3] == "before them, stage 1, of which no checkpoint is kept: 1 runs"
+    assert "cells to run: 2, about" in lines[4]
+    assert "measured from a few steps on this machine" in lines[4]
+    assert not settings.work.exists()
+
+
+def test_dry_run_names_weights_that_are_not_here(capsys, settings):
+    cells = "vtab1k/vit_b16/pets/linear/0"
+    missing = lacking(
+        [Cell.parse(cells)], replace(settings, scale="paper", overrides={}), fetch=False
+    )
+    texts = list(missing)
+    assert "python -m data_prep prepare vtab1k/pets --source tfds" in texts[0]
+    assert "fetch https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz" in texts[1]
+    assert str(settings.data / "weights" / "ViT-B_16.npz") in texts[1]
+
+
+def test_cells_without_data_are_left_out_when_asked(capsys, paths):
+    chosen = ["run", "vtab1k/vit_micro/[ep][ue][rt]*/linear", *paths]
+    assert main(chosen) == 2
+    assert "--skip-missing runs the other cells" in capsys.readouterr().err
+    assert main([*chosen, "--skip-missing"]) == 0
+    assert "left out: 1 of 2 cells, for want of data or weights" in capsys.readouterr().out
+
+
+def test_a_record_of_other_data_is_not_replaced_in_silence(capsys, paths, settings):
+    assert main(["run", CELL, *paths]) == 0
+    declared = [path for path in paths if "weights" not in path]
+    assert main(["run", CELL, *declared]) == 2
+    error = capsys.readouterr().err
+    assert "is a record with backbone.weights random, this run has vit_micro" in error
+    assert "--results DIR keeps them apart" in error
+    assert main(["run", CELL, *declared, "--rerun=all"]) == 0
+
+
+def test_weights_of_one_backbone_for_several_are_refused(capsys, paths, tmp_path):
+    file = tmp_path / "some.pth"
+    file.write_bytes(b"x")
+    rest = [path for path in paths if "weights" not in path]
+    assert main(["run", "vtab1k/*/eurosat/linear", *rest, "--weights", str(file)]) == 2
+    assert (
+        "--weights are those of one backbone, and the selector chooses" in capsys.readouterr().err
+    )
+    assert main(["run", CELL, *rest, "--weights", str(file)]) == 2
+    assert "vit_micro has its own weights" in capsys.readouterr().err
+    assert main(["run", CELL, *rest, "--weights", "nowhere.npz"]) == 2
+    assert "there is no file nowhere.npz" in capsys.readouterr().err
+
+
+def test_status_counts_the_records_of_a_setting(capsys, paths):
+    assert main(["run", CELL, *paths]) == 0
+    assert main(["status", CELL, paths[0], "--set", "backbone.weights=random"]) == 0

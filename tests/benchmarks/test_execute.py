@@ -95,7 +95,7 @@ def test_resumed_run_equals_an_uninterrupted_one(settings, tmp_path, monkeypatch
     run(whole, path)
 
     epochs = []
-    plain = Stage._epoch
+    plain = Stage.train_epoch
 
     def stop_in_the_third_epoch(stage, epoch):
         epochs.append(epoch)
@@ -103,7 +103,7 @@ def test_resumed_run_equals_an_uninterrupted_one(settings, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return plain(stage, epoch)
 
-    monkeypatch.setattr(Stage, "_epoch", stop_in_the_third_epoch)
+    monkeypatch.setattr(Stage, "train_epoch", stop_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):
         run(settings, path)
     assert record(settings, path)["status"] == "cancelled"

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
-from benchmarks.training import search
+from benchmarks.training import classification, search
 from benchmarks.training.classification import ImageClassification
 from resora.petl import make_method
 
@@ -102,12 +102,15 @@ def test_the_subnet_is_searched_once_and_can_be_rebuilt(context, monkeypatch):
 def test_the_test_split_is_not_loaded(context, monkeypatch):
     config = configuration()
     whole, loaded = problem(config, context), []
-    load = ImageClassification._images
-    monkeypatch.setattr(
-        ImageClassification,
-        "_images",
-        lambda self, split, limit: loaded.append(split) or load(self, split, limit),
-    )
+    for name in ("load_images", "open_stream"):
+        plain = getattr(classification, name)
+        monkeypatch.setattr(
+            classification,
+            name,
+            lambda folder, split, plain=plain, **rest: (
+                loaded.append(split) or plain(folder, split, **rest)
+            ),
+        )
     search.search_subnet(CELL, config, context, whole)
     assert sorted(loaded) == ["train800", "val200"]
 

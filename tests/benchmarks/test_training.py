@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks import backbones
-from benchmarks.training.data import Images
+from benchmarks.training.data import Images, Normalisation
 from benchmarks.training.trainer import Plan, Stage
 from benchmarks.training.two_stage import _selected
 from resora.petl import make_method
@@ -45,7 +45,7 @@ def test_selection_rules():
 def test_normalisation():
     pixels = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     half = torch.full((1, 3, 1, 1), 127.5)
-    images = Images(pixels, torch.zeros(2), half, half)
+    images = Images(pixels, torch.zeros(2), Normalisation(half, half))
     assert images.inputs(slice(None)).unique().tolist() == [-1.0, 1.0]
 
 

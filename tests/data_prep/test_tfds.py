@@ -20,13 +20,13 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-import tensorflow_datasets as tfds  # noqa: E402 - after its settings
+import tensorflow_datasets as tfds
 
-from data_prep import cli, pack  # noqa: E402
-from data_prep.errors import DataError  # noqa: E402
-from data_prep.vtab1k import TASKS  # noqa: E402
-from data_prep.vtab1k import source as real  # noqa: E402
-from data_prep.vtab1k.tfds_source import Tfds  # noqa: E402
+from data_prep import cli, pack
+from data_prep.errors import DataError
+from data_prep.vtab1k import TASKS
+from data_prep.vtab1k import source as real
+from data_prep.vtab1k.tfds_source import Tfds
 
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location(

@@ -1,0 +1,120 @@
+"""What a run is going to do, before it does it: what is refused, what is missing, how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tqdm import tqdm
+
+from benchmarks.harness import provenance
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import DONE, INCOMPLETE, UsageError, unknown
+from benchmarks.harness.execute import (
+    Settings,
+    at_hand,
+    default_device,
+    expected_seconds,
+    stage1_runs,
+)
+from benchmarks.harness.progress import estimate
+from benchmarks.harness.registry import declared
+from benchmarks.harness.store import State
+
+
+def only_at_hand(chosen: Sequence[Cell], settings: Settings) -> list[Cell]:
+    """Return the cells whose device is at hand; say how many are left out."""
+    cells, absent = at_hand(chosen, settings)
+    for device, count in absent.items():
+        text = f"{count} of {len(chosen)} cells are of the device {device}, which is not at hand"
+        if settings.device != "auto":
+            text += f" with --device {settings.device}"
+        if not cells:
+            raise UsageError(f"nothing to run: {text}")
+        print(f"left out: {text}")
+    return cells
+
+
+def check_overrides(cells: Sequence[Cell], settings: Settings) -> None:
+    """Refuse settings that no chosen cell has, and weights of one backbone for several."""
+    known: set[str] = set()
+    for cell in {cell.method: cell for cell in cells}.values():
+        benchmark, scale = declared(cell, settings.scale)
+        known |= set(benchmark.configure(benchmark, cell, scale))
+    for name in settings.overrides:
+        if name not in known:
+            raise unknown("setting", name, known, "python -m benchmarks show CELL")
+    backbones = sorted({cell.backbone for cell in cells})
+    weights = settings.overrides.get("backbone.weights", "random")
+    if weights != "random" and len(backbones) > 1:
+        raise UsageError(
+            f"--weights are those of one backbone, and the selector chooses {', '.join(backbones)}"
+        )
+
+
+DATA_OR_WEIGHTS = ("data.variant", "backbone.weights")
+
+
+def refuse_replacing(todo: Sequence[Cell], settings: Settings, rerun: str) -> None:
+    """Refuse to replace good records that are of other data or other weights, unless asked to."""
+    if rerun == "all":
+        return
+    for cell in todo:
+        if settings.state(cell) is not State.STALE:
+            continue
+        record = settings.store.load(cell)
+        assert record is not None
+        wanted = settings.config(cell)
+        for name in DATA_OR_WEIGHTS:
+            section, key = name.split(".")
+            before = record["config"].get(section, {}).get(key)
+            after = wanted.get(section, {}).get(key)
+            if before != after:
+                raise UsageError(
+                    f"{settings.store.path(cell)} is a record with {name} {before}, this run has {after}: "
+                    "--results DIR keeps them apart, --rerun all replaces it"
+                )
+
+
+def foretell(
+    todo: Sequence[Cell], missing: Mapping[str, Sequence[Cell]], settings: Settings, jobs: int
+) -> int:
+    """Print what would run, what is missing for it, and how long it would take."""
+    for cell in todo:
+        print(f"would run {cell} ({settings.state(cell).value})")
+    for text, cells in missing.items():
+        print(f"missing for {len(cells)} of them: {text}")
+    first = stage1_runs(todo, settings)
+    if first:
+        print(f"before them, stage 1, of which no checkpoint is kept: {len(first)} runs")
+    print(_estimated([*first, *todo], settings, jobs))
+    return INCOMPLETE if missing else DONE
+
+
+def _estimated(cells: Sequence[Cell], settings: Settings, jobs: int) -> str:
+    hardware = provenance.hardware("cuda" if default_device(settings.device) == "cuda" else "cpu")
+
+    with tqdm(total=len(cells), unit="cell", desc="measuring", leave=False) as bar:
+
+        def measure(cell: Cell) -> float | None:
+            bar.set_postfix_str(f"{cell.method} on {cell.backbone}")
+            seconds = expected_seconds(cell, settings)
+            bar.update()
+            return seconds
+
+        kind = hardware["gpu"] or hardware["cpu"]
+        return estimate(cells, settings.store, jobs, device=kind, measure=measure)
+
+
+def without(todo: list[Cell], missing: Mapping[str, Sequence[Cell]], *, skip: bool) -> list[Cell]:
+    """Return the cells that have what they need; refuse them all unless others may be left out."""
+    if not missing:
+        return todo
+    left_out = {cell for cells in missing.values() for cell in cells}
+    left = [cell for cell in todo if cell not in left_out]
+    first, more = next(iter(missing)), len(missing) - 1
+    if skip and left:
+        print(f"left out: {len(left_out)} of {len(todo)} cells, for want of data or weights")
+        return left
+    others = f" (and {more} more are missing: --dry-run lists them)" if more else ""
+    hint = "; --skip-missing runs the other cells" if left and not skip else ""
+    raise UsageError(f"{first}{others}{hint}")
