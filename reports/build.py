@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
@@ -29,11 +30,17 @@ class Built:
     holes: tuple[Measurement, ...]
 
 
-def build(results: Path, out: Path, scale: str) -> Built:
-    """Write every table and figure of a scale below ``out/<scale>/``."""
-    folder = out / scale
+def build(
+    results: Path, out: Path, scale: str, overrides: Mapping[str, Any] | None = None
+) -> Built:
+    """Write every table and figure of a scale below ``out/<scale>/``.
+
+    With ``overrides``, from the records with these settings, into a folder that names them.
+    """
+    named = [str(value).replace("/", "-") for value in (overrides or {}).values()]
+    folder = out / "-".join([scale, *named])
     files: list[Path] = []
-    tables = list(load_tables(results, scale))
+    tables = list(load_tables(results, scale, overrides=overrides))
     for table in tables:
         texts = {
             "md": markdown.render(table.page),
@@ -51,7 +58,12 @@ def build(results: Path, out: Path, scale: str) -> Built:
     return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()))
 
 
-def load_tables(results: Path, scale: str, name: str | None = None) -> Iterator[Report]:
+def load_tables(
+    results: Path,
+    scale: str,
+    name: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Iterator[Report]:
     """Compute every table of a scale, or the one that is named.
 
     Raises:
@@ -64,7 +76,7 @@ def load_tables(results: Path, scale: str, name: str | None = None) -> Iterator[
     for benchmark in BENCHMARKS.values():
         if scale in benchmark.scales:
             chosen = [table for table in benchmark.tables if name in (None, table.name)]
-            yield from _tables_of(benchmark, chosen, results, scale)
+            yield from _tables_of(benchmark, chosen, results, scale, overrides or {})
 
 
 def table_names() -> tuple[str, ...]:
@@ -89,7 +101,11 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def _tables_of(
-    benchmark: Benchmark, tables: list[Table], results: Path, scale: str
+    benchmark: Benchmark,
+    tables: list[Table],
+    results: Path,
+    scale: str,
+    overrides: Mapping[str, Any],
 ) -> Iterator[Report]:
     declared = benchmark.scales[scale]
     by_name: dict[str, list[Report]] = {}
@@ -98,7 +114,7 @@ def _tables_of(
         if table.backbone < len(declared.backbones):
             backbone = declared.backbones[table.backbone]
             if backbone not in grids:
-                grids[backbone] = load_grid(benchmark, declared, backbone, results)
+                grids[backbone] = load_grid(benchmark, declared, backbone, results, overrides)
             by_name.setdefault(table.name, []).append(report(table, grids[backbone]))
     yield from map(joined, by_name.values())
 

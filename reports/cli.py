@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.harness.cli import assignment
 from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError, output_closed
 from benchmarks.harness.store import State
 from reports import method, terminal
@@ -36,6 +37,13 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--scale", default="smoke", help=f"one of: {', '.join(scales())} (default: smoke)"
     )
+    common.add_argument(
+        "--set",
+        type=assignment,
+        action="append",
+        metavar="NAME=VALUE",
+        help="take the records with this setting, such as data.variant=folder",
+    )
     parser = argparse.ArgumentParser(
         prog="python -m reports",
         description="Tables and figures from the records, beside the paper's printed numbers.",
@@ -53,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(options: argparse.Namespace) -> int:
-    built = build(options.results, options.out, options.scale)
+    built = build(options.results, options.out, options.scale, dict(options.set or []))
     for path in built.files:
         print(path)
     for found in built.holes:
@@ -73,7 +81,8 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    for table in load_tables(options.results, options.scale, options.table):
+    overrides = dict(options.set or [])
+    for table in load_tables(options.results, options.scale, options.table, overrides):
         print(terminal.render(table.page))
     return DONE
 

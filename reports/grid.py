@@ -7,8 +7,9 @@ Every declared cell is here, with what the store holds for it: a value only if i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.record import InvalidRecord, Record, primary_value
@@ -41,12 +42,17 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """All declared cells of a benchmark on one backbone at one scale, by method and task."""
+    """All declared cells of a benchmark on one backbone at one scale, by method and task.
+
+    Records count if they are of the declared configuration, with ``overrides`` in the place of what is
+    declared: another variant of the data, for instance.
+    """
 
     benchmark: Benchmark
     scale: Scale
     backbone: str
     measurements: Mapping[tuple[str, str], tuple[Measurement, ...]]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, method: str, task: str) -> tuple[Measurement, ...]:
         """One measurement for each declared seed of a method on a task; none if undeclared."""
@@ -83,19 +89,27 @@ class Grid:
         ]
 
 
-def load_grid(benchmark: Benchmark, scale: Scale, backbone: str, results: Path) -> Grid:
+def load_grid(
+    benchmark: Benchmark,
+    scale: Scale,
+    backbone: str,
+    results: Path,
+    overrides: Mapping[str, Any] | None = None,
+) -> Grid:
     """Look up every declared cell of one backbone in the store."""
+    overrides = overrides or {}
     store = Store(results, scale.name)
     found: dict[tuple[str, str], list[Measurement]] = {}
     for cell in benchmark.cells(scale):
         if cell.backbone == backbone:
-            measurement = _look_up(benchmark, scale, store, cell)
+            measurement = _look_up(benchmark, scale, store, cell, overrides)
             found.setdefault((cell.method, cell.task), []).append(measurement)
     return Grid(
         benchmark=benchmark,
         scale=scale,
         backbone=backbone,
         measurements={key: tuple(measurements) for key, measurements in found.items()},
+        overrides=overrides,
     )
 
 
@@ -111,8 +125,10 @@ def control_of(method: str) -> str | None:
     return f"{name.base}+{CONTROL}" if name.suffix and name.suffix != CONTROL else None
 
 
-def _look_up(benchmark: Benchmark, scale: Scale, store: Store, cell: Cell) -> Measurement:
-    expected = config_hash(benchmark.config(cell, scale))
+def _look_up(
+    benchmark: Benchmark, scale: Scale, store: Store, cell: Cell, overrides: Mapping[str, Any]
+) -> Measurement:
+    expected = config_hash(benchmark.config(cell, scale, overrides))
     try:
         record = store.load(cell)
     except InvalidRecord as error:

@@ -38,7 +38,12 @@ class Report:
 
 def report(table: Table, grid: Grid) -> Report:
     """Compute a table from the declared grid, and write it."""
-    return LAYOUTS[table.layout](table, grid)
+    found = LAYOUTS[table.layout](table, grid)
+    if not grid.overrides:
+        return found
+    changed = ", ".join(f"{name} = {value}" for name, value in grid.overrides.items())
+    legend = (f"Configuration as declared, but for {changed}.", *found.page.legend)
+    return replace(found, page=replace(found.page, legend=legend))
 
 
 def _tasks(table: Table, grid: Grid) -> Report:

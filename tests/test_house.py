@@ -103,6 +103,25 @@ def test_imports_run_one_way(package):
     assert not wrong
 
 
+def test_tensorflow_is_for_preparing_alone():
+    wrong = [
+        f"{where(path)} imports {name}"
+        for path in python_files("resora", "benchmarks", "reports", "slurm", "data_prep")
+        for name in imported_modules(path)
+        if name.split(".")[0].startswith("tensorflow")
+        and where(path) != "data_prep/vtab1k/tfds_source.py"
+    ]
+    assert not wrong
+    program = (
+        "import sys, benchmarks.vtab1k.runner, benchmarks.training.pace, benchmarks.harness.cli\n"
+        "print([name for name in sys.modules if name.startswith('tensorflow')])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
+
+
 def test_the_library_needs_torch_alone():
     allowed = set(sys.stdlib_module_names) | {"torch", "resora"}
     # Saving is an extra; its module imports safetensors when it is asked to write or read a file.

@@ -1,4 +1,4 @@
-"""``python -m benchmarks ls | show | run | status | verify``."""
+"""``python -m benchmarks ls | show | run | sweep | status | verify``."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from benchmarks.harness.cli_planning import (
     refuse_replacing,
     without,
 )
+from benchmarks.harness.cli_sweep import add_sweep
 from benchmarks.harness.errors import (
     DONE,
     INCOMPLETE,
@@ -224,7 +225,8 @@ def _weights(text: str) -> tuple[Path | None, str]:
     return None, text
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """Read ``NAME=VALUE``, as ``--set`` takes it; the value is JSON, or else a text."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
@@ -271,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     running.add_argument("--rerun", choices=("missing", "failed", "all"), default="failed",
                          help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
-    running.add_argument("--set", type=_assignment, action="append", metavar="NAME=VALUE",
+    running.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
                          help="replace a declared setting, such as stage1.learning_rate=0.1")  # fmt: skip
     running.add_argument("--timeout-seconds", type=float, help="limit for one cell")
     running.add_argument("--data", type=Path, default=Path("data"), help="root of the packed data")
@@ -284,9 +286,11 @@ def _parser() -> argparse.ArgumentParser:
                          help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
     running.set_defaults(command=run)
 
+    add_sweep(commands, assignment=_assignment, settings_of=_settings)
+
     counting = commands.add_parser("status", parents=[common], help="count what is done")
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
-    counting.add_argument("--set", type=_assignment, action="append", metavar="NAME=VALUE",
+    counting.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
                           help="count records of a run with this setting")  # fmt: skip
     counting.set_defaults(command=status)
 

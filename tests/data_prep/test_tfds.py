@@ -22,6 +22,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 import tensorflow_datasets as tfds
 
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.execute import Settings, lacking, run_group
 from data_prep import cli, pack
 from data_prep.errors import DataError
 from data_prep.vtab1k import TASKS
@@ -340,3 +342,35 @@ def test_a_copy_as_tfrecord_is_named(capsys, tmp_path):
     assert code == 1
     assert "is prepared in" in err
     assert "as tfrecord" in err
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_training_run_on_each(packed, tmp_path, name):
+    """Stage 1 and stage 2 on what TFDS gave, through the harness; the record says what it ran on."""
+    cells = [Cell("vtab1k", "vit_micro", name, method, 0) for method in ("lora-r8", "lora-r8+linear")]
+    settings = Settings(
+        scale="smoke",
+        results=tmp_path / "results",
+        work=tmp_path / "work",
+        data=packed,
+        device="cpu",
+        overrides={"data.variant": "tfds", "data.limit_test": None},
+    )
+    assert not lacking(cells, settings)
+    run_group(cells, settings, lambda event: None)
+    task, _ = SMALL[name]
+    for cell in cells:
+        record = settings.store.load(cell)
+        assert (record["status"], record["error"]) == ("ok", None)
+        assert record["data"]["variant"] == "tfds"
+        assert record["data"]["source"]["builder"] == task.builder
+        assert record["data"]["source"]["version"] == task.version
+        assert record["data"]["resize"]["interpolation"] == "bicubic"
+        assert record["counts"]["n_train"] == FIRST
+        assert record["counts"]["n_evaluated"] == task.counts["test"]
+        metrics = record["metrics"]["top1_accuracy"]
+        assert set(metrics) == {"last_epoch", "best_val", "max_test"}
+        assert None not in metrics.values()
+        assert record["primary"]["selection"] == "last_epoch"
+        assert record["protocol"]["sources"]["data.variant"] == "command line"
+    assert record["stage1"]["cell"] == str(cells[0])
