@@ -23,10 +23,10 @@ export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup smoke micro tables test test-setup lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup data-setup smoke micro tables test test-setup lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 check-python:
 	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -35,7 +35,10 @@ check-python:
 setup: check-python  ## create .venv with the pinned versions (again: under a second)
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test --torch $(TORCH)
 
-# The tests need peft, the suite does not. An environment keeps what earlier calls asked for.
+data-setup: check-python  ## setup, and TensorFlow Datasets for `data_prep prepare --source tfds`
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,data --torch $(TORCH)
+
+# The tests need peft and TFDS, the suite does not. An environment keeps what earlier calls asked for.
 test-setup: check-python
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft,data --torch $(TORCH)
 
@@ -86,5 +89,5 @@ clean:  ## remove caches and all of the smoke scale; keep .venv, data, other rec
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis results/smoke work/smoke reports/tables/smoke
 	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv, packed data, checkpoints
-	@rm -rf $(VENV) data work
+distclean: clean  ## clean, and remove .venv, embedded data, checkpoints; keep real data and weights
+	@rm -rf $(VENV) data/embedded work

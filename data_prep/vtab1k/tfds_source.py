@@ -21,6 +21,7 @@ from data_prep.vtab1k.tasks import Task
 FORMAT = "array_record"
 INSTALL = "pip install -e '.[data]'"
 DOWNLOADS, MANUAL = "downloads", "downloads/manual"
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "OPENCV_LOG_LEVEL": "ERROR"}
 
 
 def default_root() -> Path:
@@ -164,7 +165,8 @@ class Tfds(RealData):
 
 def _library() -> Any:
     """Import TFDS, quietly; the first call takes a second."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
