@@ -285,8 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--dry-run", action="store_true",
                          help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
     running.set_defaults(command=run)
-
-    add_sweep(commands, assignment=_assignment, settings_of=_settings)
+    add_sweep(commands, assignment=assignment, settings_of=_settings)
 
     counting = commands.add_parser("status", parents=[common], help="count what is done")
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")

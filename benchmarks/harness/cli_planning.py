@@ -86,23 +86,31 @@ def foretell(
     first = stage1_runs(todo, settings)
     if first:
         print(f"before them, stage 1, of which no checkpoint is kept: {len(first)} runs")
-    print(_estimated([*first, *todo], settings, jobs))
+    for line in estimated([*first, *todo], settings, jobs):
+        print(line)
     return INCOMPLETE if missing else DONE
 
 
-def _estimated(cells: Sequence[Cell], settings: Settings, jobs: int) -> str:
+def estimated(cells: Sequence[Cell], settings: Settings, jobs: int) -> list[str]:
+    """Say how long cells take; what no record of this machine's kind tells is measured, under a bar."""
     hardware = provenance.hardware("cuda" if default_device(settings.device) == "cuda" else "cpu")
 
+    kind = hardware["gpu"] or hardware["cpu"]
+    paces: dict[str, None] = {}
     with tqdm(total=len(cells), unit="cell", desc="measuring", leave=False) as bar:
 
         def measure(cell: Cell) -> float | None:
             bar.set_postfix_str(f"{cell.method} on {cell.backbone}")
-            seconds = expected_seconds(cell, settings)
+            found = expected_seconds(cell, settings)
             bar.update()
+            if found is None:
+                return None
+            seconds, pace = found
+            paces[f"measured on this machine ({kind}): {pace}"] = None
             return seconds
 
-        kind = hardware["gpu"] or hardware["cpu"]
-        return estimate(cells, settings.store, jobs, device=kind, measure=measure)
+        last = estimate(cells, settings.store, jobs, device=kind, measure=measure)
+    return [*paces, last]
 
 
 def without(todo: list[Cell], missing: Mapping[str, Sequence[Cell]], *, skip: bool) -> list[Cell]:

@@ -137,7 +137,24 @@ def lacking(
                     check(group[0], settings.config(group[0]), context, **more)
             except UsageError as error:
                 found.setdefault(str(error), []).extend(group)
-    return found
+    return _joined(found)
+
+
+def _joined(found: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
+    """Say once what is missing for several tasks in the same way."""
+    alike: defaultdict[str, list[Cell]] = defaultdict(list)
+    for text, cells in found.items():
+        alike[text.replace(f"{cells[0].benchmark}/{cells[0].task}", "\0")].extend(cells)
+    joined = {}
+    for text, cells in alike.items():
+        names = list(dict.fromkeys(f"{cell.benchmark}/{cell.task}" for cell in cells))
+        # The first place names the tasks, the others are in commands.
+        first, *rest = text.split("\0", 1)
+        whole = names[0] if len(names) == 1 else cells[0].benchmark
+        joined[
+            "".join([first, *(", ".join(names) + part for part in rest)]).replace("\0", whole)
+        ] = cells
+    return joined
 
 
 def stage1_runs(cells: Sequence[Cell], settings: Settings) -> list[Cell]:
@@ -146,14 +163,18 @@ def stage1_runs(cells: Sequence[Cell], settings: Settings) -> list[Cell]:
     return [base for base, cell in bases.items() if not _has_stage1(cell, settings)]
 
 
-def expected_seconds(cell: Cell, settings: Settings) -> float | None:
-    """Measure a few steps of a cell; return how long it will take, or None if its runner cannot tell."""
+def expected_seconds(cell: Cell, settings: Settings) -> tuple[float, str] | None:
+    """Measure a few steps of a cell; return how long it will take, and what was measured.
+
+    None if its runner cannot tell.
+    """
     measure = getattr(_runner(cell), "expected_seconds", None)
     if measure is None:
         return None
     _prepare_process(settings)
     context = _context(settings, device=_device_of(cell, settings.device))
-    return float(measure(cell, settings.config(cell), context))
+    found: tuple[float, str] = measure(cell, settings.config(cell), context)
+    return found
 
 
 def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False) -> str:

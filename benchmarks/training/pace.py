@@ -47,6 +47,12 @@ class Pace:
     image_seconds: float
     steps: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.step_seconds:.3g} s a step (median of {self.steps}), "
+            f"{1e3 * self.image_seconds:.3g} ms an image evaluated"
+        )
+
     def seconds(self, config: Config, n_test: int) -> float:
         """Return how long the training and the evaluations of a configuration take."""
         plan = Plan.of(config["stage2" if "stage2" in config else "stage1"])

@@ -36,8 +36,8 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
     backbones.find_weights(config["backbone"], weight_files(context), fetch=fetch)
 
 
-def expected_seconds(cell: Cell, config: Config, context: Context) -> float:
-    """Return how long a cell will take, by a few steps of its method on this machine."""
+def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
+    """Return how long a cell will take by a few steps of its method on this machine, and their pace."""
     from benchmarks.training.pace import measure
 
     key = (cell.backbone, cell.method, context.device)
@@ -45,7 +45,8 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> float:
         _paces[key] = measure(cell, config, context)
     is_embedded = config["data"]["variant"] == "embedded"
     n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
-    return _paces[key].seconds(config, n_test)
+    pace = f"{cell.method} on {cell.backbone}: {_paces[key]}"
+    return _paces[key].seconds(config, n_test), pace
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:

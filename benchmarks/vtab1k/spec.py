@@ -5,13 +5,16 @@ from __future__ import annotations
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.methods import family_of
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
+from benchmarks.harness.sweep_file import entries_of, with_choices
 from benchmarks.vtab1k import methods
+from benchmarks.vtab1k.hyperparameters.released import released
 
 PAPER = "paper, section 4.2"
 OURS = "our choice"
 SWEPT = "our choice, by a sweep on embedded val200 (benchmarks/vtab1k/README.md)"
 NOAH = "ZhangYuanhan-AI/NOAH experiments"
 DTL = "heekhero/DTL train_scripts/vit/vtab"
+RESIZED = "heekhero/DTL, Lucenova/KARST data/vtab.py"
 
 GROUPS = {"natural": "Natural", "specialized": "Specialized", "structured": "Structured"}
 
@@ -199,6 +202,13 @@ SCALES = {
                 "weights.convnext_b": Choice("convnext_base.fb_in22k", "dongzelian/SSF"),
                 "backbone.drop_path": Choice(0.1, "Lucenova/KARST train_vit_vtab.py"),
                 "data.variant": Choice("tfds", OURS),
+                "data.image_size": Choice(224, RESIZED),
+                "data.interpolation": Choice("bicubic", RESIZED),
+                "normalisation.vit_b16": Choice("half", "heekhero/DTL, Lucenova/KARST"),
+                "normalisation.swin_b": Choice("half", "heekhero/DTL"),
+                "normalisation.convnext_b": Choice(
+                    "imagenet", "dongzelian/SSF: timm's configuration of it"
+                ),
                 "data.train": Choice("train800+val200", PAPER),
                 "training.epochs": Choice(100, PAPER),
                 **_search(
@@ -245,6 +255,9 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
         key: value for key, value in choices.items() if key.startswith(("backbone.", "data."))
     }
     resolved["backbone.weights"] = choices[f"weights.{cell.backbone}"]
+    resolved["data.normalisation"] = choices.get(
+        f"normalisation.{cell.backbone}", choices["data.normalisation"]
+    )
     for key, choice in choices.items():
         if key.startswith(f"{family}."):
             resolved[f"method.{key.partition('.')[2]}"] = choice
@@ -263,7 +276,15 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
         resolved["stage2.weight"] = choices[f"weight.{suffix}"]
         resolved["stage2.sample"] = Choice(PENALTY_SAMPLE[suffix], OURS)
         resolved["stage2.options"] = Choice(PENALTY_OPTIONS.get(suffix, {}), OURS)
-    return resolved
+    if not scale.is_embedded:
+        tasks = tuple(task.name for task in benchmark.tasks)
+        values = released(family, methods.KINDS[cell.backbone], cell.task, tasks)
+        resolved |= {
+            name: choice
+            for name, choice in values.items()
+            if suffix or not name.startswith("stage2.")
+        }
+    return with_choices(resolved, entries_of(benchmark.name), cell, scale.name)
 
 
 VTAB1K = Benchmark(

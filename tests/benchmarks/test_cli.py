@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -93,8 +95,12 @@ def test_dry_run_lists_what_is_missing_and_measures_a_few_steps(capsys, settings
     assert lines[1] == "would run vtab1k/vit_micro/eurosat/lora-r8+linear/0 (missing)"
     assert lines[2].startswith("missing for 1 of them: the embedded data of vtab1k/eurosat are not")
     assert lines[3] == "before them, stage 1, of which no checkpoint is kept: 1 runs"
-    assert "cells to run: 2, about" in lines[4]
-    assert "measured from a few steps on this machine" in lines[4]
+    assert re.search(
+        r"lora-r8 on vit_micro: \S+ s a step \(median of \d+\), \S+ ms an image", lines[4]
+    )
+    assert "lora-r8+linear on vit_micro: " in lines[5]
+    assert "cells to run: 2, about" in lines[6]
+    assert "measured from a few steps on this machine" in lines[6]
     assert not settings.work.exists()
 
 
@@ -144,3 +150,13 @@ def test_weights_of_one_backbone_for_several_are_refused(capsys, paths, tmp_path
 def test_status_counts_the_records_of_a_setting(capsys, paths):
     assert main(["run", CELL, *paths]) == 0
     assert main(["status", CELL, paths[0], "--set", "backbone.weights=random"]) == 0
+
+
+def test_what_is_missing_for_many_tasks_is_said_once(settings):
+    cells = [Cell("vtab1k", "vit_micro", task, "linear", 0) for task in ("pets", "dtd", "svhn")]
+    ((text, lacking_cells),) = lacking(cells, replace(settings, data=Path("/nowhere"))).items()
+    assert lacking_cells == cells
+    assert text == (
+        "the embedded data of vtab1k/pets, vtab1k/dtd, vtab1k/svhn are not prepared in /nowhere: "
+        "python -m data_prep prepare vtab1k --source embedded --data /nowhere"
+    )

@@ -84,7 +84,11 @@ def parsed(where, sizes):
         return name, 0, sizes[name]
     ends = inside.rstrip("]").split(":")
     start, stop = (
-        int(end) if end and "%" not in end else int(end[:-1]) * sizes[name] // 100 if end else default
+        int(end)
+        if end and "%" not in end
+        else int(end[:-1]) * sizes[name] // 100
+        if end
+        else default
         for end, default in zip(ends, (0, sizes[name]), strict=True)
     )
     return name, start, stop
@@ -170,7 +174,8 @@ def test_slices_are_those_places_of_the_stored_order(packed, raw, name):
         whole = builder.as_data_source(split=where)
         images = [np.asarray(whole[index]["image"]) for index in range(low, high)]
         stored = [
-            archives.identities((255 // task.brightest * i).transpose(2, 0, 1)[None])[0] for i in images
+            archives.identities((255 // task.brightest * i).transpose(2, 0, 1)[None])[0]
+            for i in images
         ]
         arrays = pack.read_split(packed, "tfds", task, split)
         assert archives.identities(np.asarray(arrays["images"])).tolist() == stored
@@ -216,7 +221,11 @@ def test_declared_sizes_add_up_to_the_published_total():
 
 def test_edge_cases_of_the_rules_are_in_the_archives(raw):
     """Otherwise the tests above would not have met them."""
-    clevr = [min(a["distances"]) for a in truth_of(raw, SMALL["clevr_dist"][0]).values() if a["distances"]]
+    clevr = [
+        min(a["distances"])
+        for a in truth_of(raw, SMALL["clevr_dist"][0]).values()
+        if a["distances"]
+    ]
     assert {8.0, 8.5, 9.0, 9.5, 10.0} <= set(clevr)
     counts = {len(a["distances"]) for a in truth_of(raw, SMALL["clevr_count"][0]).values()}
     assert {3, 10} <= counts
@@ -347,7 +356,9 @@ def test_a_copy_as_tfrecord_is_named(capsys, tmp_path):
 @pytest.mark.parametrize("name", SMALL)
 def test_one_training_run_on_each(packed, tmp_path, name):
     """Stage 1 and stage 2 on what TFDS gave, through the harness; the record says what it ran on."""
-    cells = [Cell("vtab1k", "vit_micro", name, method, 0) for method in ("lora-r8", "lora-r8+linear")]
+    cells = [
+        Cell("vtab1k", "vit_micro", name, method, 0) for method in ("lora-r8", "lora-r8+linear")
+    ]
     settings = Settings(
         scale="smoke",
         results=tmp_path / "results",

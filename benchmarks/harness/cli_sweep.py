@@ -1,0 +1,215 @@
+"""``python -m benchmarks sweep``: choose a setting on the validation images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.cli_planning import check_overrides, estimated
+from benchmarks.harness.errors import DONE, INCOMPLETE, SOME_FAILED, UsageError
+from benchmarks.harness.execute import Settings, lacking, stage1_runs
+from benchmarks.harness.progress import Progress, default_jobs
+from benchmarks.harness.registry import select
+from benchmarks.harness.sweep import FINISHED, Candidate, Sweep, plan
+from benchmarks.harness.sweep_choice import Comparison, compare, entries, outlived
+from benchmarks.harness.sweep_file import ALL, file_of, read, seeds_in_words, write
+from benchmarks.harness.workers import run_many
+
+EPILOG = """candidates are trained without the validation images and compared on them alone:
+  python -m benchmarks sweep 'vtab1k/vit_micro/*/lora-r8+linear' --try stage2.weight=0.03,0.1,0.3 --seeds 0
+exit codes: 0 done, 1 some trials failed (to diverge is an answer), 2 wrong usage, 3 something is missing"""
+
+
+def sweep(options: argparse.Namespace, settings: Settings) -> int:
+    """Run the trials that are not done, print how the candidates compare, and write what is chosen."""
+    check_overrides(select(options.selectors, options.scale), settings)
+    planned = plan(options.selectors, _tries(options.tries), settings, options.seeds)
+    todo = [(candidate, planned.todo(candidate)) for candidate in planned.candidates]
+    left = sum(len(cells) for _, cells in todo)
+    count = len(planned.candidates) * len(planned.cells)
+    print(
+        f"{len(planned.candidates)} candidates on {len(planned.cells)} cells at scale {options.scale}, "
+        f"trained on {planned.train}, compared on {planned.split}: {count} trials, {count - left} done before"
+    )
+    jobs = options.jobs or default_jobs(settings.device)
+    waiting = [cell for _, cells in todo for cell in cells]
+    first = planned.settings_of(planned.candidates[0])
+    missing = lacking(waiting, first, fetch=not options.dry_run)
+    if options.dry_run:
+        _foretell(planned, todo, list(missing), jobs)
+        return INCOMPLETE if missing else DONE
+    if missing:
+        raise UsageError(next(iter(missing)))
+    if left:
+        with Progress(left) as progress:
+            for candidate, cells in todo:
+                planned.forget_others(candidate, cells)
+                run_many(cells, planned.settings_of(candidate), jobs, progress.tell)
+    return _choose(planned, options.by, options.out or file_of(planned.cells[0].benchmark))
+
+
+def _choose(planned: Sweep, by: str, out: Path) -> int:
+    comparisons = compare(planned, by)
+    chosen = [entry for comparison in comparisons for entry in entries(planned, comparison)]
+    for comparison in comparisons:
+        _print(comparison, planned)
+    if chosen:
+        write(out, chosen)
+        print(f"\nwritten: {out}")
+        default = file_of(planned.cells[0].benchmark)
+        if out.absolute() != default:
+            print(f"runs do not read it: they read {default.name} of the benchmark")
+        for entry in outlived(read(out), chosen):
+            print(
+                f"still there, and before the choice for all tasks: {entry.setting} for {entry.task}"
+            )
+    statuses = {t.status for c in comparisons for trials in c.trials for t in trials}
+    if statuses - set(FINISHED) or not all(comparison.best() for comparison in comparisons):
+        print(f"some trials failed: their records in {planned.settings.results} say why")
+        return SOME_FAILED
+    return DONE
+
+
+def _print(comparison: Comparison, planned: Sweep) -> None:
+    first, tasks = comparison.cells[0], comparison.tasks
+    seeds = seeds_in_words(sorted({cell.seed for cell in comparison.cells}))
+    what = f"{len(tasks)} tasks" if comparison.task == ALL else comparison.task
+    print(f"\n{first.backbone}/{first.method}: {planned.split}, {what}, {seeds}")
+    best = comparison.best()
+    counts = [
+        sum(index in comparison.best(task) for task in tasks)
+        for index in range(len(comparison.candidates))
+    ]
+    rows = [
+        [
+            candidate,
+            _percent(comparison.accuracy(index)),
+            f"{counts[index]} of {len(tasks)}",
+            _note(comparison, index, best),
+        ]
+        for index, candidate in enumerate(comparison.candidates)
+    ]
+    print(
+        tabulate(rows, headers=["candidate", "accuracy, %", "best on", ""], disable_numparse=True)
+    )
+    if best:
+        images, error = comparison.images(), 100 * comparison.standard_error(best[0])
+        print(
+            f"{images} validation images: the standard error of an accuracy is {error:.1f} points"
+        )
+    if len(best) > 1:
+        print(f"{len(best)} candidates are tied: the first listed is chosen")
+    if not best:
+        print("nothing is chosen: no candidate came to the end of all its trials")
+
+
+def _note(comparison: Comparison, index: int, best: Sequence[int]) -> str:
+    ended = [trial.status for trial in comparison.trials[index] if trial.accuracy is None]
+    if ended:
+        kinds = ", ".join(dict.fromkeys(ended))
+        return f"not eligible: {len(ended)} of {len(comparison.cells)} trials {kinds}"
+    return "chosen" if best and index == best[0] else ""
+
+
+def _foretell(
+    planned: Sweep,
+    todo: Sequence[tuple[Candidate, list[Cell]]],
+    missing: Sequence[str],
+    jobs: int,
+) -> None:
+    for candidate, cells in todo:
+        for cell in cells:
+            print(f"would run {cell} with {candidate}")
+    for text in missing:
+        print(f"missing: {text}")
+    settings = planned.settings_of(planned.candidates[0])
+    cells = [cell for _, left in todo for cell in left]
+    cells += stage1_runs(list(dict.fromkeys(cells)), settings)
+    for line in estimated(cells, settings, jobs) if cells else ():
+        print(line)
+
+
+def _tries(given: Sequence[tuple[str, list[Any]]]) -> dict[str, list[Any]]:
+    names = [name for name, _ in given]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--try {twice[0]} is given twice: list its values in one")
+    return dict(given)
+
+
+def _try(text: str) -> tuple[str, list[Any]]:
+    name, equals, values = text.partition("=")
+    if not equals or not values:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=V1,V2")
+    try:
+        return name, json.loads(f"[{values}]")
+    except json.JSONDecodeError:
+        return name, [_value(part) for part in values.split(",")]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _seeds(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds, such as 0,1,2")
+    return sorted({int(part) for part in parts})
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def add_sweep(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    *,
+    assignment: Callable[[str], tuple[str, Any]],
+    settings_of: Callable[[argparse.Namespace], Settings],
+) -> None:
+    """Add the command, with the options that ``run`` has for machines and settings.
+
+    Args:
+        commands: What it is added to.
+        assignment: Reads NAME=VALUE.
+        settings_of: Reads how to run from the options.
+    """
+    parser = commands.add_parser(
+        "sweep",
+        help="choose a setting on the validation images",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("selectors", nargs="+", metavar="SELECTOR")
+    add("--try", dest="tries", type=_try, action="append", required=True, metavar="NAME=V1,V2",
+        help="values to choose from; several --try make a product")  # fmt: skip
+    add("--by", choices=("all", "task"), default="all",
+        help="one value for all chosen tasks (default), or one for each task")  # fmt: skip
+    add("--seeds", type=_seeds, metavar="S1,S2", help="only these of the chosen seeds")
+    add(
+        "--out",
+        type=Path,
+        help="file of choices (default: the benchmark's swept.toml, which runs read)",
+    )
+    add("--scale", default="smoke", help="smoke (default), micro or paper")
+    add("--set", type=assignment, action="append", metavar="NAME=VALUE",
+        help="replace a declared setting in all trials")  # fmt: skip
+    add("--jobs", type=int, help="processes (default: one on a GPU, else one a core)")
+    add("--threads", type=int, default=1, help="threads of each process (default 1)")
+    add("--device", default="auto", help="cpu, cuda, or auto (default)")
+    add("--timeout-seconds", type=float, help="limit for one trial")
+    add("--data", type=Path, default=Path("data"), help="root of the packed data")
+    add("--work", type=Path, default=Path("work"), help="root of trials and checkpoints")
+    add("--weights", metavar="FILE|NAME", help="weights of the backbone, as for run")
+    add("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")
+    parser.set_defaults(command=lambda options: sweep(options, settings_of(options)))
