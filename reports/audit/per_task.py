@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from benchmarks.vtab1k.hyperparameters.released import FOLDER, load
 from benchmarks.vtab1k.spec import TASKS
 
 NAMES = tuple(task.name for task in TASKS)
 CLASSES = {task.name: task.num_classes for task in TASKS}
 
 
-def _by_task(values: str) -> dict[str, int]:
-    return dict(zip(NAMES, map(int, values.split()), strict=True))
+def _released(file: str, column: str) -> dict[str, int]:
+    lines = load(FOLDER / file, NAMES)
+    return {task: int(line[column].value) for task, line in lines.items()}
 
 
-# visinf/adapter_plus:conf/experiment/vtab/vpt.yaml; VPT's own list is behind dead links.
-VPT_TOKENS = _by_task("10 10 10 1 1 50 5  100 100 10 1  100 200 100 100 100 100 200 200")
-
-# JieShibo/PETL-ViT:FacT/configs/tk
-FACT_TK_RANK = _by_task("32 32 16 32 16 32 16  32 32 32 16  32 16 32 32 32 32 32 16")
-
-# heekhero/DTL:train_scripts/vit/vtab; the width of the depthwise convolution of DTL+
-DTL_PLUS_KERNEL = _by_task("3 3 5 5 3 5 5  4 3 3 5  5 4 3 4 4 5 5 5")
+VPT_TOKENS = _released("vpt-deep.vit.toml", "tokens")
+FACT_TK_RANK = _released("fact-tk.toml", "rank")
+DTL_PLUS_KERNEL = _released("dtl-plus.vit.toml", "kernel")
+"""The width of the depthwise convolution."""
 
 # ZhangYuanhan-AI/NOAH:experiments/NOAH/subnet/VTAB: by block, the prompts, the rank of the LoRA on the
 # fused qkv, the width of the adapter.

@@ -97,7 +97,9 @@ def test_scales_are_powers_of_ten_as_often_as_released():
 
 def test_a_cell_has_the_values_of_its_task_and_says_whose_they_are():
     found, whose = config("svhn", "dtl-plus+linear"), sources("svhn", "dtl-plus+linear")
-    assert found["method"] == {"name": "dtl-plus+linear", "rank": 2, "kernel": 5}
+    name = {"name": "dtl-plus+linear"}
+    assert found["method"] == name | {"rank": 2, "kernel": 5, "pool": "patches"}
+    assert config("svhn", "fact-tk")["method"]["dropout"] == 0.1
     assert found["backbone"]["drop_path"] == 0.2
     for stage in ("stage1", "stage2"):
         assert found[stage]["learning_rate"] == 5e-3

@@ -13,7 +13,7 @@ from benchmarks.harness.spec import Choice
 
 FOLDER = Path(__file__).parent
 
-COLUMNS: dict[str, type[int] | type[float]] = {
+COLUMNS: dict[str, type[int] | type[float] | type[str]] = {
     "learning_rate": float,
     "weight_decay": float,
     "drop_path": float,
@@ -21,11 +21,13 @@ COLUMNS: dict[str, type[int] | type[float]] = {
     "scale": float,
     "kernel": int,
     "tokens": int,
+    "dropout": float,
+    "pool": str,
 }
 """What a file may have a column of; all but the first three are options of the method."""
 
 OF_BOTH_STAGES = ("learning_rate", "weight_decay")
-MAY_BE_ZERO = ("weight_decay", "drop_path")
+MAY_BE_ZERO = ("weight_decay", "drop_path", "dropout")
 TABLES = ("sources", "every_task", "tasks")
 
 
@@ -99,11 +101,13 @@ def _line(
     }
 
 
-def _checked(path: Path, task: str, column: str, value: Any) -> int | float:
+def _checked(path: Path, task: str, column: str, value: Any) -> int | float | str:
     kind = COLUMNS[column]
-    if type(value) not in (int, kind):
-        wanted = "a whole number" if kind is int else "a number"
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        wanted = {int: "a whole number", float: "a number", str: "a text"}[kind]
         raise UsageError(f"{path.name}: {column} of {task} is {value!r}, not {wanted}")
+    if isinstance(value, str):
+        return value
     least_is_fine = value == 0 and column in MAY_BE_ZERO
     if not (least_is_fine or 0 < value < float("inf")):
         raise UsageError(f"{path.name}: {column} of {task} is {value!r}, out of its range")
