@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +58,25 @@ def load_examples(
     return pixels, labels, source.identity(task).get("class_names") or numbers
 
 
+def _words(
+    text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> Iterator[str]:
+    """Yield the words of a caption; one that is wider than a line comes in pieces."""
+    for word in text.split():
+        rest = word
+        while font.getlength(rest) > width:
+            cut = next(
+                n for n in range(len(rest), 0, -1) if font.getlength(rest[:n]) <= width or n == 1
+            )
+            yield rest[:cut]
+            rest = rest[cut:]
+        yield rest
+
+
 def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
     """Break a caption into lines of at most a width in pixels."""
     lines = [""]
-    for word in text.split():
+    for word in _words(text, width, font):
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width or not lines[-1]:
             lines[-1] = longer

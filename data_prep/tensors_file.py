@@ -16,7 +16,11 @@ import numpy.typing as npt
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-DTYPES: dict[str, np.dtype[Any]] = {"U8": np.dtype("uint8"), "I64": np.dtype("<i8"), "I32": np.dtype("<i4")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "U8": np.dtype("uint8"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+}
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 ALIGNMENT = 8
 

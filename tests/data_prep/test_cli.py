@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from data_prep import cli, pack, sheet
 from data_prep.embedded import source as embedded
@@ -160,3 +160,11 @@ def test_light_commands_import_nothing_heavy(tmp_path):
         check=True,
     )
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_long_words_of_a_caption_are_broken():
+    font = ImageFont.load_default(11)
+    lines = sheet._wrapped("HerbaceousVegetationOfAnyKind here", 60, font).splitlines()
+    assert "".join(lines).startswith("HerbaceousVegetation")
+    assert all(font.getlength(line) <= 60 for line in lines)
+    assert sheet._wrapped("a word", 60, font) == "a word"
