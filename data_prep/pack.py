@@ -106,6 +106,8 @@ def _packed_before(staging: Path, head: dict[str, Any]) -> dict[str, dict[str, A
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         return {}
+    for half in staging.glob(".*.tmp"):
+        half.unlink()
     entries: dict[str, dict[str, Any]] = progress["splits"]
     return {
         name: entry

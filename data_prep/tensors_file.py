@@ -7,6 +7,7 @@ What is written here has the bytes that the library would have written, and the 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,9 @@ def create(path: Path, specs: Mapping[str, tuple[type[np.generic], tuple[int, ..
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + offset)
+        # A full disk is an error here; in the middle of filling mapped memory it would end the process.
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, 8 + len(text) + offset)
     return open_arrays(path, mode="r+")
 
 

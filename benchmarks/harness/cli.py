@@ -291,6 +291,7 @@ def _parser() -> argparse.ArgumentParser:
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
     counting.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
                           help="count records of a run with this setting")  # fmt: skip
+    counting.add_argument("--weights", metavar="FILE|NAME", help="... or with these weights")
     counting.set_defaults(command=status)
 
     verifying = commands.add_parser("verify", parents=[common], help="check all records")

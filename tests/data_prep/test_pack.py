@@ -213,8 +213,10 @@ def test_a_split_damaged_between_two_runs_is_packed_again(tmp_path):
         pack.pack_task(tmp_path, Killed(0), TASK)
     path = tmp_path / "embedded" / "vtab1k" / f".{TASK.name}.partial" / "val200.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    pack.pack_task(tmp_path, SEED_0, TASK)
+    path.with_name(".test.1.tmp").write_bytes(b"what kill -9 leaves of a split")
+    folder = pack.pack_task(tmp_path, SEED_0, TASK)
     assert pack.check_task(tmp_path, SEED_0, TASK).ok
+    assert len(list(folder.iterdir())) == 4
 
 
 @pytest.mark.parametrize("n", [0, 1, 7])
