@@ -258,34 +258,19 @@ def _parser() -> argparse.ArgumentParser:
 
     running = commands.add_parser(
         "run",
-        parents=[common],
+        parents=[common, _how_to_run()],
         help="run cells",
         epilog=EPILOG,
         formatter_class=parser.formatter_class,
     )
     running.add_argument("selectors", nargs="+", metavar="SELECTOR")
-    running.add_argument(
-        "--jobs", type=int, help="processes (default: one on a GPU, else one a core)"
-    )
-    running.add_argument(
-        "--threads", type=int, default=1, help="threads of each process (default 1)"
-    )
-    running.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
     running.add_argument("--rerun", choices=("missing", "failed", "all"), default="failed",
                          help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
-    running.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
-                         help="replace a declared setting, such as stage1.learning_rate=0.1")  # fmt: skip
-    running.add_argument("--timeout-seconds", type=float, help="limit for one cell")
-    running.add_argument("--data", type=Path, default=Path("data"), help="root of the packed data")
-    running.add_argument("--work", type=Path, default=Path("work"), help="root of checkpoints")
-    running.add_argument("--weights", metavar="FILE|NAME", help="weights of the backbone: a file "
-                         "(.safetensors, .pth, .npz) or timm's name of a checkpoint")  # fmt: skip
     running.add_argument("--skip-missing", action="store_true",
                          help="leave out cells whose data or weights are not there")  # fmt: skip
-    running.add_argument("--dry-run", action="store_true",
-                         help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
     running.set_defaults(command=run)
-    add_sweep(commands, assignment=assignment, settings_of=_settings)
+
+    add_sweep(commands, how_to_run=_how_to_run(), settings_of=_settings)
 
     counting = commands.add_parser("status", parents=[common], help="count what is done")
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
@@ -297,3 +282,22 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", parents=[common], help="check all records")
     verifying.set_defaults(command=verify)
     return parser
+
+
+def _how_to_run() -> argparse.ArgumentParser:
+    """Return the options of every command that trains."""
+    how = argparse.ArgumentParser(add_help=False)
+    add = how.add_argument
+    add("--jobs", type=int, help="processes (default: one on a GPU, else one a core)")
+    add("--threads", type=int, default=1, help="threads of each process (default 1)")
+    add("--device", default="auto", help="cpu, cuda, or auto (default)")
+    add("--set", type=assignment, action="append", metavar="NAME=VALUE",
+        help="replace a declared setting, such as stage1.learning_rate=0.1")  # fmt: skip
+    add("--timeout-seconds", type=float, help="limit for one cell")
+    add("--data", type=Path, default=Path("data"), help="root of the packed data")
+    add("--work", type=Path, default=Path("work"), help="root of checkpoints")
+    add("--weights", metavar="FILE|NAME", help="weights of the backbone: a file (.safetensors, .pth, .npz) "
+        "or timm's name of a checkpoint")  # fmt: skip
+    add("--dry-run", action="store_true",
+        help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
+    return how

@@ -173,18 +173,19 @@ def _percent(value: float | None) -> str:
 def add_sweep(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     *,
-    assignment: Callable[[str], tuple[str, Any]],
+    how_to_run: argparse.ArgumentParser,
     settings_of: Callable[[argparse.Namespace], Settings],
 ) -> None:
-    """Add the command, with the options that ``run`` has for machines and settings.
+    """Add the command.
 
     Args:
         commands: What it is added to.
-        assignment: Reads NAME=VALUE.
+        how_to_run: Has the options of every command that trains.
         settings_of: Reads how to run from the options.
     """
     parser = commands.add_parser(
         "sweep",
+        parents=[how_to_run],
         help="choose a setting on the validation images",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -202,14 +203,4 @@ def add_sweep(
         help="file of choices (default: the benchmark's swept.toml, which runs read)",
     )
     add("--scale", default="smoke", help="smoke (default), micro or paper")
-    add("--set", type=assignment, action="append", metavar="NAME=VALUE",
-        help="replace a declared setting in all trials")  # fmt: skip
-    add("--jobs", type=int, help="processes (default: one on a GPU, else one a core)")
-    add("--threads", type=int, default=1, help="threads of each process (default 1)")
-    add("--device", default="auto", help="cpu, cuda, or auto (default)")
-    add("--timeout-seconds", type=float, help="limit for one trial")
-    add("--data", type=Path, default=Path("data"), help="root of the packed data")
-    add("--work", type=Path, default=Path("work"), help="root of trials and checkpoints")
-    add("--weights", metavar="FILE|NAME", help="weights of the backbone, as for run")
-    add("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")
     parser.set_defaults(command=lambda options: sweep(options, settings_of(options)))
