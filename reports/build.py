@@ -46,6 +46,7 @@ def build(
             "md": markdown.render(table.page),
             "tex": latex.render(table.page),
             "csv": table.csv,
+            "sources.csv": table.sources,
         }
         for suffix, text in texts.items():
             files.append(write(folder / f"{table.name}.{suffix}", text.encode()))

@@ -1,4 +1,4 @@
-"""The command line of the reports: ``python -m reports build``, ``show``, ``method`` and ``audit``."""
+"""The command line of the reports: ``python -m reports build | check | show | method | audit``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.cli import assignment
-from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError, output_closed
+from benchmarks.harness.errors import (
+    DONE,
+    INCOMPLETE,
+    SOME_FAILED,
+    USAGE,
+    UsageError,
+    output_closed,
+)
 from benchmarks.harness.store import State
-from reports import method, terminal
+from reports import check, method, terminal
 from reports.audit import cli as audit
 from reports.build import build, load_tables, scales, table_names
 
@@ -47,13 +54,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
         description="Tables and figures from the records, beside the paper's printed numbers.",
-        epilog="Exit codes: 0 done, 2 usage, 3 the declared grid has holes.",
+        epilog="Exit codes: 0 done, 1 tables differ, 2 usage, 3 the declared grid has holes.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     builder = commands.add_parser("build", parents=[common], help="write all tables and figures")
     builder.add_argument("--out", type=Path, default=TABLES, help="folder to write <scale>/ into")
     shower = commands.add_parser("show", parents=[common], help="print a table in the terminal")
     shower.add_argument("table", help=f"one of: {', '.join(table_names())}")
+    checker = commands.add_parser(
+        "check", help="build anew and compare with the tables that are there"
+    )
+    checker.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+    checker.add_argument("--out", type=Path, default=TABLES, help="folder of the tables")
+    checker.add_argument("--scale", help="one scale (default: all that have committed tables)")
     measurer = commands.add_parser("method", help="measure and draw what resora/METHOD.md shows")
     measurer.add_argument("--out", type=Path, default=FIGURES, help="folder to write into")
     audit.add_to(commands)
@@ -80,6 +93,19 @@ def _build(options: argparse.Namespace) -> int:
     return INCOMPLETE
 
 
+def _check(options: argparse.Namespace) -> int:
+    chosen = [options.scale] if options.scale else check.committed_scales(options.out)
+    found = [
+        line for scale in chosen for line in check.differences(options.results, options.out, scale)
+    ]
+    for line in found:
+        print(line)
+    print(f"{' '.join(chosen) or 'no scale'}: {len(found)} files differ from what the records give")
+    if found:
+        print(f"python -m reports build --scale {chosen[0]} writes them anew", file=sys.stderr)
+    return SOME_FAILED if found else DONE
+
+
 def _show(options: argparse.Namespace) -> int:
     overrides = dict(options.set or [])
     for table in load_tables(options.results, options.scale, options.table, overrides):
@@ -93,4 +119,4 @@ def _method(options: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {"build": _build, "show": _show, "method": _method, "audit": audit.run}
+COMMANDS = {"build": _build, "check": _check, "show": _show, "method": _method, "audit": audit.run}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.harness.spec import Table
-from reports import blocks, parts, tidy
+from reports import blocks, parts, sources, tidy
 from reports.cost.blocks import page as cost_page
 from reports.cost.table import CostTable, tabulate_costs
 from reports.cost.tidy import render as cost_csv
@@ -26,6 +26,7 @@ class Report:
         data: Its numbers.
         page: Its text, for Markdown, LaTeX and terminal.
         csv: Its numbers as tidy CSV.
+        sources: The records that its numbers come from, as CSV.
         holes: The declared cells that have no number.
     """
 
@@ -33,12 +34,13 @@ class Report:
     data: TableData | CostTable | MethodCosts
     page: Page
     csv: str
+    sources: str = ""
     holes: tuple[Measurement, ...]
 
 
 def report(table: Table, grid: Grid) -> Report:
     """Compute a table from the declared grid, and write it."""
-    found = LAYOUTS[table.layout](table, grid)
+    found = replace(LAYOUTS[table.layout](table, grid), sources=sources.render(table, grid))
     if not grid.overrides:
         return found
     changed = ", ".join(f"{name} = {value}" for name, value in grid.overrides.items())
@@ -94,13 +96,19 @@ def joined(reports: Sequence[Report]) -> Report:
     """One report from those of the parts of a table."""
     if len(reports) == 1:
         return reports[0]
-    header = reports[0].csv.partition("\n")[0] + "\n"
     return replace(
         reports[0],
         page=parts.joined([one.page for one in reports]),
-        csv=header + "".join(one.csv.removeprefix(header) for one in reports),
+        csv=_one_header([one.csv for one in reports]),
+        sources=_one_header([one.sources for one in reports]),
         holes=tuple(hole for one in reports for hole in one.holes),
     )
+
+
+def _one_header(texts: Sequence[str]) -> str:
+    """Join CSV texts with the same header."""
+    header = texts[0].partition("\n")[0] + "\n"
+    return header + "".join(text.removeprefix(header) for text in texts)
 
 
 LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
