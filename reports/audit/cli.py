@@ -1,13 +1,17 @@
-"""The command line of the audits: ``python -m reports audit params``."""
+"""The command line of the audits: ``python -m reports audit params | averages``."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from tabulate import tabulate
+
 from benchmarks.harness.errors import DONE
+from reports import published
 from reports.audit.layout import FORMATS
 from reports.audit.params import TABLES, audit
+from reports.published.averages import check_averages
 
 
 def add_to(commands: Any) -> None:
@@ -24,6 +28,15 @@ def add_to(commands: Any) -> None:
     )
     params.add_argument("--table", type=int, choices=TABLES, help="one table alone (default: all)")
     params.add_argument("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    averages = kinds.add_parser(
+        "averages",
+        help="printed averages: recomputed from the cells beside them",
+        description=(
+            "Recomputes both averages of every row of Tables 2 and 5 and lists those that do not follow from "
+            "the printed cells. A finding is no error (exit code 0)."
+        ),
+    )
+    averages.add_argument("--all", action="store_true", help="also those that follow")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,4 +50,27 @@ def _params(options: argparse.Namespace) -> int:
     return DONE
 
 
-AUDITS = {"params": _params}
+def _averages(options: argparse.Namespace) -> int:
+    checks = [
+        check for name in ("table2", "table5") for check in check_averages(published.load(name))
+    ]
+    wrong = [check for check in checks if not check.follows]
+    rows = [
+        [
+            check.table,
+            check.method,
+            WHAT[check.average],
+            str(check.printed),
+            f"{float(check.recomputed):.3f}",
+            check.verdict.value,
+        ]
+        for check in (checks if options.all else wrong)
+    ]
+    headers = ["table", "row", "average of", "printed", "recomputed", "verdict"]
+    print(tabulate(rows, headers, disable_numparse=True))
+    print(f"\n{len(wrong)} of {len(checks)} printed averages do not follow from their cells")
+    return DONE
+
+
+WHAT = {"average": "the group means", "all_set_average": "all tasks"}
+AUDITS = {"params": _params, "averages": _averages}

@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 
 from reports import published
+from reports.cli import main
 from reports.published.averages import Verdict, check_averages
 
 # Every printed average that is not the rounded mean of the cells printed beside it. Those marked
@@ -106,3 +107,13 @@ def test_parse_printed_refuses_what_it_does_not_know() -> None:
 def test_an_unknown_table_names_those_there_are() -> None:
     with pytest.raises(FileNotFoundError, match="table2, table3, table5"):
         published.load("table9")
+
+
+def test_the_audit_lists_the_averages_that_do_not_follow_and_no_other(capsys):
+    assert main(["audit", "averages"]) == 0
+    *lines, _, last = capsys.readouterr().out.splitlines()
+    listed = [tuple(line.split()[:2]) for line in lines[2:]]
+    assert listed == [(table, method) for table, method, _ in DO_NOT_FOLLOW]
+    assert last == "12 of 64 printed averages do not follow from their cells"
+    assert main(["audit", "averages", "--all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 64 + 2
