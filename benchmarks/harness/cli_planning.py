@@ -94,7 +94,6 @@ def foretell(
 def estimated(cells: Sequence[Cell], settings: Settings, jobs: int) -> list[str]:
     """Say how long cells take; what no record of this machine's kind tells is measured, under a bar."""
     hardware = provenance.hardware("cuda" if default_device(settings.device) == "cuda" else "cpu")
-
     kind = hardware["gpu"] or hardware["cpu"]
     paces: dict[str, None] = {}
     with tqdm(total=len(cells), unit="cell", desc="measuring", leave=False) as bar:
@@ -109,7 +108,14 @@ def estimated(cells: Sequence[Cell], settings: Settings, jobs: int) -> list[str]
             paces[f"measured on this machine ({kind}): {pace}"] = None
             return seconds
 
-        last = estimate(cells, settings.store, jobs, device=kind, measure=measure)
+        last = estimate(
+            cells,
+            settings.store,
+            jobs,
+            device=kind,
+            overrides=dict(settings.overrides),
+            measure=measure,
+        )
     return [*paces, last]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -56,6 +56,7 @@ def estimate(
     jobs: int,
     *,
     device: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
     measure: Callable[[Cell], float | None] = lambda cell: None,
 ) -> str:
     """Say how long cells will take: by the records of their methods so far, or else by measuring.
@@ -65,9 +66,10 @@ def estimate(
         store: The records so far; the median seconds of a method on a backbone count.
         jobs: Processes.
         device: Count records of this kind of processor or GPU alone; None: of any.
+        overrides: Count records with just these settings replaced; None: with any.
         measure: Returns the seconds of a cell of which there is no such record, or None.
     """
-    by_records = _recorded_seconds(store, device)
+    by_records = _recorded_seconds(store, device, overrides)
     total, sources = 0.0, set()
     unknown = 0
     typical: dict[str, list[float]] = {}
@@ -100,14 +102,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.0f} hours"
 
 
-def _recorded_seconds(store: Store, device: str | None) -> dict[tuple[str, str, str], list[float]]:
+def _recorded_seconds(
+    store: Store, device: str | None, overrides: Mapping[str, Any] | None
+) -> dict[tuple[str, str, str], list[float]]:
     seconds: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for _, cell in store.files():
         with suppress(InvalidRecord):
             record = store.load(cell) if cell else None
             if cell and record and record["status"] == "ok":
                 hardware = record["hardware"]
-                if device in (None, hardware["gpu"] or hardware["cpu"]):
+                same = overrides in (None, record["run"].get("overrides", {}))
+                if same and device in (None, hardware["gpu"] or hardware["cpu"]):
                     key = (cell.benchmark, cell.backbone, cell.method)
                     seconds[key].append(record["cost"]["total_seconds"])
     return seconds

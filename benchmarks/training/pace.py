@@ -28,8 +28,8 @@ from resora.backbones import describe
 MEDIAN_SIZE = 5
 """Of NOAH's choices 1, 5 and 10: the subnet whose step is measured; the search before it is not."""
 
-ENOUGH_SECONDS = 10.0
-FEWEST_STEPS, MOST_STEPS = 2, 20
+ENOUGH_SECONDS = 5.0
+FEWEST_STEPS, MOST_STEPS = 2, 5
 SPLIT_SIZES = {"train800": 800, "val200": 200}
 
 
@@ -148,7 +148,7 @@ def measure(cell: Cell, config: Config, context: Context) -> Pace:
 def _times(stage: Stage, problem: RandomImages) -> list[float]:
     """Return seconds a step: after one that is not timed, until there are enough of them."""
     # A GPU is waited for once an epoch, so that an epoch has several steps there.
-    problem.steps = MOST_STEPS // 4 if problem.device.startswith("cuda") else 1
+    problem.steps = MOST_STEPS if problem.device.startswith("cuda") else 1
     started = perf_counter()
     stage.train_epoch(0)
     spent = perf_counter() - started
