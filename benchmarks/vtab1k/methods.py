@@ -37,6 +37,9 @@ TABLE2 = (
 )
 """The paper's rows in its order, each row with the penalty followed by its control."""
 
+TABLE4 = ("lora-r8+linear", "lora-r8+linear@weight")
+"""The penalty on what the layers compute, and on the matrices themselves."""
+
 NOT_IN_PAPER = (
     *"partial vpt-shallow prefix adapter unipt".split(),
     *_with("adalora-r8", "linear", "control")[1:],
@@ -65,7 +68,7 @@ ON_CONVNEXT = ("full", "linear", *TABLE3_CONVNEXT)
 TABLE2_ALL = (*TABLE2, *NOT_IN_PAPER, *_added())
 
 METHODS = {
-    VIT: tuple(dict.fromkeys((*TABLE2, *LORA, *NOT_IN_PAPER, *_added()))),
+    VIT: tuple(dict.fromkeys((*TABLE2, *LORA, *TABLE4, *NOT_IN_PAPER, *_added()))),
     SWIN: (*TABLE3_SWIN, *_with("lora-r8", "linear", "control")),
     CONVNEXT: ON_CONVNEXT,
 }

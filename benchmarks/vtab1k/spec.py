@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.methods import family_of
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
@@ -63,6 +65,12 @@ TABLES = (
         rows=methods.TABLE3_CONVNEXT,
         layout="groups",
         backbone=2,
+    ),
+    Table(
+        name="table4",
+        title="VTAB-1K on ViT-B/16: the penalty on features and on weights",
+        rows=methods.TABLE4,
+        layout="groups",
     ),
     Table(
         name="table5",
@@ -235,7 +243,7 @@ SCALES = {
 
 # Which samples a penalty counts, and its own numbers; the paper leaves all of these open.
 PENALTY_SAMPLE = {"linear": "token", "nonlinear": "image", "euclidean": "token", "cosine": "token"}
-PENALTY_OPTIONS: dict[str, dict[str, float]] = {"nonlinear": {"fraction": 0.5}}
+PENALTY_OPTIONS: dict[str, dict[str, Any]] = {"nonlinear": {"fraction": 0.5}}
 
 TRAINING = ("batch_size", "weight_decay", "warmup_epochs", "evaluate_every")
 
@@ -243,7 +251,7 @@ TRAINING = ("batch_size", "weight_decay", "warmup_epochs", "evaluate_every")
 def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choice]:
     """Resolve a cell: every value that decides its numbers, with its source, by dotted name."""
     choices = COMMON | dict(scale.choices)
-    base, suffix, _ = parse_method(cell.method)
+    base, suffix, target = parse_method(cell.method)
     family = family_of(base)
     resolved = {
         "task.name": Choice(cell.task, PAPER),
@@ -275,7 +283,8 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
     if suffix and suffix != "control":
         resolved["stage2.weight"] = choices[f"weight.{suffix}"]
         resolved["stage2.sample"] = Choice(PENALTY_SAMPLE[suffix], OURS)
-        resolved["stage2.options"] = Choice(PENALTY_OPTIONS.get(suffix, {}), OURS)
+        space = {"space": target} if target != "feature" else {}
+        resolved["stage2.options"] = Choice(PENALTY_OPTIONS.get(suffix, {}) | space, OURS)
     if not scale.is_embedded:
         tasks = tuple(task.name for task in benchmark.tasks)
         values = released(family, methods.KINDS[cell.backbone], cell.task, tasks)

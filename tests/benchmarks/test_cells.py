@@ -129,3 +129,17 @@ def test_override_reaches_the_config_and_its_source():
 
 def test_the_names_that_are_listed_without_torch_are_those_of_the_library():
     assert petl_names() == tuple(METHODS)
+
+
+def test_a_penalty_on_weights_differs_from_the_one_on_features_in_its_space_alone():
+    scale = BENCHMARKS["vtab1k"].scales["smoke"]
+    on = {
+        name: BENCHMARKS["vtab1k"].config(
+            Cell("vtab1k", "vit_micro", "dtd", f"lora-r8+{name}", 0), scale
+        )
+        for name in ("linear", "linear@weight")
+    }
+    weight, feature = on["linear@weight"], on["linear"]
+    assert weight["stage2"] == feature["stage2"] | {"options": {"space": "weight"}}
+    assert feature["stage2"]["options"] == {}
+    assert weight["stage1"] == feature["stage1"]

@@ -1,9 +1,10 @@
-"""Tables whose layout is their own: Table 3 in two parts, and the cost of methods, from hand-made records."""
+"""Tables whose layout is their own: Tables 3 and 4, and the cost of methods, from hand-made records."""
 
 from __future__ import annotations
 
 import csv
 import io
+from decimal import Decimal
 
 import pytest
 
@@ -13,8 +14,9 @@ from benchmarks.harness.store import Store
 from benchmarks.method_cost.spec import BASELINE, METHOD_COST
 from benchmarks.vtab1k import methods
 from benchmarks.vtab1k.spec import VTAB1K
-from reports import latex, markdown, terminal
+from reports import latex, markdown, published, terminal
 from reports.build import load_tables
+from reports.published.parts import load_parts
 
 SCALE = VTAB1K.scales["smoke"]
 
@@ -123,3 +125,33 @@ def test_cost_of_methods_from_numbers_worked_out_by_hand(tmp_path):
     assert rows["full"][1].text == "--"
     assert len(found.holes) == 2  # the GPU's cells
     assert "quantity" in found.csv.splitlines()[0]
+
+
+def test_table4_has_the_penalty_on_features_and_on_weights(tmp_path):
+    for method, value in (("lora-r8+linear", 0.75), ("lora-r8+linear@weight", 0.5)):
+        for task in VTAB1K.tasks:
+            outcome = Outcome(
+                metrics={"top1_accuracy": {"last_epoch": value}}, cost={"trainable_params": 7}
+            )
+            write(tmp_path, VTAB1K, Cell("vtab1k", "vit_micro", task.name, method, 0), outcome)
+    found = table(tmp_path, "table4")
+    means = {name: [cell.text for cell in cells] for name, cells in found.page.ours[0].rows}
+    assert means["lora-r8+linear"][1:6] == ["75.0"] * 5
+    assert means["lora-r8+linear@weight"][1:6] == ["50.0"] * 5
+    assert not found.holes
+    (printed,) = found.page.paper
+    assert [cell.text for _, cells in printed.rows for cell in cells] == (
+        "0.44 82.3 86.3 62.9 77.2 0.44 82.2 86.1 62.5 76.9".split()
+    )
+
+
+def test_the_feature_row_of_table4_is_the_row_of_table5():
+    (part,) = load_parts("table4").parts
+    row = part.row("lora-r8+linear")
+    five = published.load("table5")
+    exact = {
+        group: sum(five.row("lora-r8+linear").cells[task] for task in tasks) / len(tasks)
+        for group, tasks in five.groups.items()
+    }
+    for group, mean in exact.items():
+        assert abs(mean - Decimal(row.cells[group])) <= Decimal("0.05")

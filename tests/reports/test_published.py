@@ -105,7 +105,7 @@ def test_parse_printed_refuses_what_it_does_not_know() -> None:
 
 
 def test_an_unknown_table_names_those_there_are() -> None:
-    with pytest.raises(FileNotFoundError, match="table2, table3, table5"):
+    with pytest.raises(FileNotFoundError, match="table2, table3, table4, table5"):
         published.load("table9")
 
 
