@@ -110,7 +110,11 @@ def test_build_writes_everything_and_the_same_bytes_twice(commands, tmp_path, ca
     assert commands("build", "--out", str(tmp_path / "out")) == 0
     written = {path.name: path.read_bytes() for path in (tmp_path / "out" / "micro").iterdir()}
     assert set(written) == {
-        *(f"table{number}.{suffix}" for number in (2, 5) for suffix in ("md", "tex", "csv")),
+        *(
+            f"table{number}.{suffix}"
+            for number in (2, 5)
+            for suffix in ("md", "tex", "csv", "sources.csv")
+        ),
         *(
             f"{name}.{suffix}"
             for name in ("accuracy_by_task", "redundancy")
