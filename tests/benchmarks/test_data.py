@@ -34,6 +34,18 @@ def test_a_stream_gives_what_resident_images_give(folder, size, limit):
     assert sum(len(labels) for _, labels in stream.batches(size)) == len(stream)
 
 
+@pytest.mark.gpu
+def test_a_stream_to_a_gpu_gives_the_same(folder):
+    on_gpu = Normalisation.named("half", "cuda")
+    stream = open_stream(folder, "test", normalise=on_gpu, device="cuda")
+    wanted = open_stream(folder, "test", normalise=HALF, device="cpu")
+    for (inputs, labels), (expected, expected_labels) in zip(
+        stream.batches(7), wanted.batches(7), strict=True
+    ):
+        torch.testing.assert_close(inputs.cpu(), expected)
+        assert torch.equal(labels.cpu(), expected_labels)
+
+
 def test_an_empty_tail_makes_no_batch(folder):
     stream = open_stream(folder, "test", normalise=HALF, device="cpu")
     assert [len(labels) for _, labels in stream.batches(48)] == [48, 48]
