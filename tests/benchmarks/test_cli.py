@@ -25,7 +25,7 @@ def test_ls_names_everything(capsys):
     for name in (*benchmark.methods, *benchmark.scales, *(task.name for task in benchmark.tasks)):
         assert name in printed
     assert main(["ls", "vtab1k/vit_micro/eurosat/lora-r8*"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert len(capsys.readouterr().out.splitlines()) == 7
 
 
 def test_run_show_status_verify(capsys, paths, settings):
@@ -83,7 +83,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(capsys, arguments, message):
 
 def test_dry_run_writes_nothing(capsys, paths, settings):
     assert main(["run", "vtab1k/vit_micro/eurosat/lora-r8+[cl]*", *paths, "--dry-run"]) == 0
-    assert capsys.readouterr().out.count("would run") == 3
+    assert capsys.readouterr().out.count("would run") == 4
     assert not settings.results.exists()
 
 
