@@ -15,8 +15,6 @@ from data_prep.errors import DataError
 Pixels = npt.NDArray[np.uint8]
 
 INTERPOLATION = "bicubic"
-PLAIN = ("L", "RGB")
-"""Kinds of pixel that need no remark: grey for a grey data set, colour for the others."""
 
 
 class Picture(NamedTuple):

@@ -90,13 +90,13 @@ def find_folder(root: Path | None, task: Task) -> Path:
         raise DataError(
             f"{root}: no such folder; --root names the folder with one folder a data set"
         )
-    wanted = {name.lower() for name in task.folders if name}
+    wanted = {name.lower() for name in task.folders}
     found = sorted(path for path in root.iterdir() if path.is_dir() and path.name.lower() in wanted)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise DataError(f"{root}: more than one folder is {task.name}: {names}; keep one of them")
     if not found:
-        names = ", ".join(dict.fromkeys(name for name in task.folders if name))
+        names = ", ".join(task.folders)
         raise DataError(f"{root}: no folder of {task.name}; it is called one of: {names}")
     return found[0]
 

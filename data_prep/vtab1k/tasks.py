@@ -231,7 +231,13 @@ _SPECIALIZED = (
 )
 
 
-def _clevr(name: str, label: str, rule: Callable[[Any], int], names: tuple[str, ...]) -> Task:
+def _clevr(
+    name: str,
+    label: str,
+    rule: Callable[[Any], int],
+    names: tuple[str, ...],
+    aliases: tuple[str, ...],
+) -> Task:
     return Task(
         name=name,
         group="structured",
@@ -243,9 +249,9 @@ def _clevr(name: str, label: str, rule: Callable[[Any], int], names: tuple[str, 
         sizes={"train": 70_000, "validation": 15_000},
         counts=_counts(15_000),
         rule=rule,
-        folders=(name, name.replace("clevr_", "clevr-"), {"clevr_dist": "clevr_distance"}.get(name, "")),
+        folders=(name, *aliases),
         class_names=names,
-    )  # fmt: skip
+    )
 
 
 def _dsprites(name: str, label: str, rule: Callable[[Any], int], alias: str) -> Task:
@@ -267,7 +273,9 @@ def _dsprites(name: str, label: str, rule: Callable[[Any], int], alias: str) -> 
     )
 
 
-def _smallnorb(name: str, label: str, rule: Callable[[Any], int], classes: int, alias: str) -> Task:
+def _smallnorb(
+    name: str, label: str, rule: Callable[[Any], int], classes: int, aliases: tuple[str, ...]
+) -> Task:
     return Task(
         name=name,
         group="structured",
@@ -281,7 +289,7 @@ def _smallnorb(name: str, label: str, rule: Callable[[Any], int], classes: int, 
         counts=_counts(12_150),
         rule=rule,
         channels=1,
-        folders=(name[: len("smallnorb_azi")], name, alias),
+        folders=(name, *aliases),
     )
 
 
@@ -291,6 +299,7 @@ _STRUCTURED = (
         "the number of objects",
         labels.clevr_count,
         tuple(str(k) for k in range(labels.FEWEST_OBJECTS, 11)),
+        ("clevr-count",),
     ),
     _clevr(
         "clevr_dist",
@@ -300,6 +309,7 @@ _STRUCTURED = (
             f"{low:g} to {high:g}"
             for low, high in zip(labels.CLEVR_DISTANCES, labels.CLEVR_DISTANCES[1:], strict=False)
         ),
+        ("clevr-dist", "clevr_distance"),
     ),
     Task(
         name="dmlab",
@@ -348,14 +358,14 @@ _STRUCTURED = (
         "the toy's azimuth",
         labels.smallnorb_azim,
         18,
-        "smallnorb_azimuth",
+        ("smallnorb_azi", "smallnorb_azimuth"),
     ),
     _smallnorb(
         "smallnorb_elev",
         "the camera's elevation",
         labels.smallnorb_elev,
         9,
-        "smallnorb_elevation",
+        ("smallnorb_ele", "smallnorb_elevation"),
     ),
 )
 

@@ -117,14 +117,14 @@ def test_grey_cmyk_palette_and_alpha_are_converted_and_counted(capsys, tree, sma
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_every_alias_is_found(task, tmp_path):
-    for alias in filter(None, task.folders):
+    for alias in task.folders:
         root = tmp_path / alias
         (root / alias.upper()).mkdir(parents=True)
         assert folder_source.find_folder(root, task).name == alias.upper()
 
 
 def test_aliases_in_use_belong_to_one_task():
-    names = [name for task in TASKS for name in task.folders if name]
+    names = [name for task in TASKS for name in task.folders]
     shared = {alias for alias in names if sum(alias in task.folders for task in TASKS) > 1}
     assert not shared
     exporters = (
