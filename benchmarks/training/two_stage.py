@@ -6,6 +6,7 @@ base, task and seed starts from them. ``+control`` trains the second stage with 
 
 from __future__ import annotations
 
+import re
 import resource
 from collections.abc import Callable
 from time import perf_counter
@@ -163,7 +164,35 @@ def _redundancy(model: nn.Module, problem: ImageClassification) -> dict[str, Any
     matrices = regularizer.redundancy()
     regularizer.close()
     by_matrix = {name: _mean_over_pairs(values) for name, values in matrices.items()}
-    return {"mean": sum(by_matrix.values()) / len(by_matrix), "by_matrix": by_matrix}
+    return {
+        "mean": sum(by_matrix.values()) / len(by_matrix),
+        "by_matrix": by_matrix,
+        "pairs_in_last_block": _pairs_in_last_block(matrices),
+    }
+
+
+def _pairs_in_last_block(matrices: dict[str, Tensor]) -> dict[str, list[float]]:
+    """Return cos^2 of each pair of subspaces, (1, 2), (1, 3), ..., of the block that is adapted last.
+
+    The paper's Figure 1 (a) shows the query matrix of the last block; a record has room for no more.
+    """
+    last = _block_of(list(matrices)[-1])
+    return {
+        name: [float(f"{value:.4g}") for value in matrix[_pairs(matrix)].tolist()]
+        for name, matrix in matrices.items()
+        if _block_of(name) == last
+    }
+
+
+def _block_of(name: str) -> str:
+    """Return the name of the block of a matrix: ``blocks.5`` of ``blocks.5.attn.qkv.q``."""
+    found = re.match(r".*\.\d+(?=\.)", name)
+    return found.group() if found else name
+
+
+def _pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.triu_indices(*matrix.shape, offset=1)
+    return rows, columns
 
 
 def _mean_over_pairs(matrix: Tensor) -> float:

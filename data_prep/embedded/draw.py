@@ -256,23 +256,39 @@ def hsv_to_rgb(hue: Param, saturation: Param = 1.0, value: Param = 1.0) -> Array
 # --- textures ---
 
 
-def _interpolation(size: int, cells: int, smooth: bool = True) -> Array:
-    """Matrix (size, cells + 1) that interpolates lattice nodes to pixel centres."""
+def fma(a: Array, b: Array | np.float32, c: Array) -> Array:
+    """Return a b + c in single precision, rounded once, the same on every machine.
+
+    BLAS does it in one way on one CPU and in another on the next, and the pixels of generated images must
+    not depend on it. The product of two single-precision numbers is exact in double precision.
+    """
+    return (a.astype(np.float64) * b + c).astype(np.float32)
+
+
+ODD_COLUMNS = 33
+"""In a lattice of so many columns the last is rounded twice, as it was when the images were first made."""
+
+
+def _interpolated(values: Array, size: int, axis: int) -> Array:
+    """Interpolate the nodes of a lattice along an axis to ``size`` pixel centres, smoothly."""
+    cells = values.shape[axis] - 1
     position = (np.arange(size, dtype=np.float32) + 0.5) * (cells / size)
     low = np.minimum(position.astype(np.int64), cells - 1)
-    t = position - low
-    t = t * t * (3.0 - 2.0 * t) if smooth else t
-    matrix = np.zeros((size, cells + 1), dtype=np.float32)
-    matrix[np.arange(size), low] = 1.0 - t
-    matrix[np.arange(size), low + 1] = t
-    return matrix
+    t = (position - low).astype(np.float32)
+    t = (t * t * (3.0 - 2.0 * t)).astype(np.float32)
+    shape = [size if this == axis else 1 for this in range(values.ndim)]
+    before, after = values.take(low, axis), values.take(low + 1, axis)
+    t, first = t.reshape(shape), (1.0 - t).reshape(shape) * before
+    value = fma(t, after, first)
+    if axis == 1 and values.shape[2] == ODD_COLUMNS:
+        value[..., -1] = first[..., -1] + t[..., 0] * after[..., -1]
+    return value
 
 
 def value_noise(rng: Rng, n: int, cells: int = 4, size: int = CANVAS) -> Array:
     """Smooth noise in [0, 1]: random values on a (cells + 1)^2 lattice, interpolated."""
     lattice = rng.random((n, cells + 1, cells + 1), dtype=np.float32)
-    weights = _interpolation(size, cells)
-    return _f32(np.matmul(np.matmul(weights, lattice), weights.T))
+    return _interpolated(_interpolated(lattice, size, axis=1), size, axis=2)
 
 
 def fractal_noise(

@@ -58,6 +58,12 @@ def test_a_block_shares_stage_1_and_is_skipped_after(settings, monkeypatch):
         checkpoints.add(second["stage1"]["checkpoint_sha256"])
         start = second["redundancy"]["start"]["mean"]
         assert start == base["redundancy"]["end"]["mean"], "stage 2 starts where stage 1 ended"
+        of_block = second["redundancy"]["end"]["pairs_in_last_block"]
+        assert list(of_block) == [f"blocks.5.attn.qkv.{one}" for one in "qkv"]
+        for name, pairs in of_block.items():
+            assert len(pairs) == 8 * 7 / 2
+            expected = second["redundancy"]["end"]["by_matrix"][name]
+            assert sum(pairs) / 28 == pytest.approx(expected, rel=1e-3)
         assert (second["curves"]["stage2"]["penalty"][0] is None) is (suffix == "control")
     assert len(checkpoints) == 1
     assert run(settings, BLOCK) == {}

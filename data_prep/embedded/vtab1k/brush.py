@@ -56,14 +56,19 @@ def clutter(rng: Rng, n: int, sat: Range = (0.1, 0.6), val: Range = (0.2, 0.9)) 
 
 def apart(canvas: Array, colours: Array, gap: float = 0.25) -> Array:
     """Darken or lighten colours (N, 3) until they stand out from the mean of their canvas."""
-    luma = np.asarray([0.3, 0.6, 0.1], dtype=np.float32)
-    behind, own = canvas.mean(axis=(1, 2)) @ luma, colours @ luma
+    behind, own = _luma(canvas.mean(axis=(1, 2))), _luma(colours)
     sign = np.where(own >= behind, 1.0, -1.0)
     sign = np.where(
         behind + sign * gap > 0.95, -1.0, np.where(behind + sign * gap < 0.05, 1.0, sign)
     )
     lack = np.maximum(gap - sign * (own - behind), 0.0)
     return np.clip(colours + (sign * lack)[:, None], 0.0, 1.0).astype(np.float32)
+
+
+def _luma(colours: Array) -> Array:
+    """Brightness of colours (N, 3)."""
+    red, green, blue = (np.float32(weight) for weight in (0.3, 0.6, 0.1))
+    return draw.fma(colours[:, 2], blue, draw.fma(colours[:, 1], green, colours[:, 0] * red))
 
 
 def expose(rng: Rng, canvas: Array, grain: float = 0.03, light: float = 0.2) -> Images:
