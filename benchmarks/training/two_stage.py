@@ -191,7 +191,7 @@ def _block_of(name: str) -> str:
 
 
 def _pairs(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = torch.triu_indices(*matrix.shape, offset=1)
+    rows, columns = torch.triu_indices(len(matrix), len(matrix), offset=1)
     return rows, columns
 
 
