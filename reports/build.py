@@ -12,8 +12,9 @@ from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Benchmark, Table
 from reports import latex, markdown
-from reports.grid import Grid, Measurement, load_grid
+from reports.grid import Grid, load_grid
 from reports.layouts import Report, joined, report
+from reports.measurement import Measurement
 from reports.tables import TableData
 
 LIST = "python -m reports show --help"

@@ -15,29 +15,12 @@ from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.record import InvalidRecord, Record, primary_value
 from benchmarks.harness.spec import Benchmark, Scale, config_hash
 from benchmarks.harness.store import State, Store
+from reports.measurement import Measurement
+from reports.refusals import without_refused
 
 CONTROL = "control"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """What the store holds for one declared cell.
-
-    Attributes:
-        cell: The cell.
-        state: How its record stands to what is declared.
-        reason: For a record that is not used, why not, on one line.
-        path: Where the record lies or would lie, below the folder of results.
-        record: The record, if it is used.
-        value: The primary metric in the tables' unit, if the record is used.
-    """
-
-    cell: Cell
-    state: State
-    reason: str | None
-    path: str
-    record: Record | None
-    value: float | None
+DRAFTS = ("smoke",)
+"""Scales that show that everything works, also with changes that are not committed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +78,19 @@ def load_grid(
     backbone: str,
     results: Path,
     overrides: Mapping[str, Any] | None = None,
+    *,
+    drafts: bool | None = None,
 ) -> Grid:
-    """Look up every declared cell of one backbone in the store."""
+    """Look up every declared cell of one backbone in the store.
+
+    Args:
+        benchmark: The benchmark.
+        scale: One of its scales.
+        backbone: One of the scale's backbones.
+        results: Folder of the records.
+        overrides: Settings in the place of those that are declared, by dotted name.
+        drafts: Whether records count that are drafts (``refusals.py``); None: at the scales of ``DRAFTS``.
+    """
     overrides = overrides or {}
     store = Store(results, scale.name)
     found: dict[tuple[str, str], list[Measurement]] = {}
@@ -108,7 +102,11 @@ def load_grid(
         benchmark=benchmark,
         scale=scale,
         backbone=backbone,
-        measurements={key: tuple(measurements) for key, measurements in found.items()},
+        measurements=without_refused(
+            {key: tuple(measurements) for key, measurements in found.items()},
+            benchmark,
+            drafts=scale.name in DRAFTS if drafts is None else drafts,
+        ),
         overrides=overrides,
     )
 
@@ -137,6 +135,9 @@ def _look_up(
         return _measurement(store, cell, State.MISSING, None)
     if record["status"] != "ok":
         return _measurement(store, cell, State.NOT_OK, record["status"])
+    if record["cell"]["scale"] != scale.name:
+        reason = f"measured at scale {record['cell']['scale']}"
+        return _measurement(store, cell, State.STALE, reason)
     version = record["cell"]["benchmark_version"]
     if version != benchmark.version:
         reason = f"benchmark version {version}, declared is {benchmark.version}"

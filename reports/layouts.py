@@ -10,7 +10,8 @@ from reports import blocks, parts, sources, tidy
 from reports.cost.blocks import page as cost_page
 from reports.cost.table import CostTable, tabulate_costs
 from reports.cost.tidy import render as cost_csv
-from reports.grid import Grid, Measurement
+from reports.grid import Grid
+from reports.measurement import Measurement
 from reports.method_cost import table as method_cost
 from reports.method_cost.table import MethodCosts
 from reports.page import Page
@@ -41,11 +42,18 @@ class Report:
 def report(table: Table, grid: Grid) -> Report:
     """Compute a table from the declared grid, and write it."""
     found = replace(LAYOUTS[table.layout](table, grid), sources=sources.render(table, grid))
-    if not grid.overrides:
-        return found
-    changed = ", ".join(f"{name} = {value}" for name, value in grid.overrides.items())
-    legend = (f"Configuration as declared, but for {changed}.", *found.page.legend)
-    return replace(found, page=replace(found.page, legend=legend))
+    page = found.page
+    legend = list(page.legend)
+    if grid.overrides:
+        changed = ", ".join(f"{name} = {value}" for name, value in grid.overrides.items())
+        legend.insert(0, f"Configuration as declared, but for {changed}.")
+    behind = sources.behind(table, grid)
+    if refused := [one for one in behind if one.is_refused]:
+        legend.append(f"Records refused: {len(refused)}; the notes say which and why.")
+    warning = page.warning
+    if drafts := [one for one in behind if one.caveat]:
+        warning = f"DRAFT: {len(drafts)} records are not final; the notes say why. {warning or ''}".strip()
+    return replace(found, page=replace(page, legend=tuple(legend), warning=warning))
 
 
 def _tasks(table: Table, grid: Grid) -> Report:

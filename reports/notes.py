@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from string import ascii_lowercase
 
 from benchmarks.harness.store import State
-from reports.grid import Measurement
+from reports.measurement import Measurement
 
 LISTED = 8
 """A footnote names so many cells, then says how many more; ``benchmarks verify`` has them all."""
@@ -22,7 +22,7 @@ class Notes:
         """Return the letters for what is wrong with these cells; nothing for those just missing."""
         letters: dict[str, None] = {}
         for found in measurements:
-            if found.state in (State.FRESH, State.MISSING):
+            if found.state is State.MISSING or (found.record and not found.caveat):
                 continue
             kind, named = _describe(found)
             cells = self._cells.setdefault(kind, [])
@@ -40,6 +40,10 @@ class Notes:
 
 
 def _describe(found: Measurement) -> tuple[str, str]:
+    if found.caveat:
+        return f"DRAFT, {found.caveat}", str(found.cell)
+    if found.is_refused:
+        return f"not used, {found.reason}", str(found.cell)
     if found.state is State.NOT_OK:
         return f"status {found.reason}", str(found.cell)
     if found.state is State.INVALID:

@@ -6,7 +6,8 @@ import csv
 import io
 
 from benchmarks.harness.spec import Table
-from reports.grid import Grid, Measurement
+from reports.grid import Grid
+from reports.measurement import Measurement
 
 FIELDS = (
     "table",
@@ -21,15 +22,20 @@ FIELDS = (
 )
 
 
-def used(table: Table, grid: Grid) -> list[Measurement]:
-    """Return the measurements whose records a table's numbers come from, in the declared order."""
+def behind(table: Table, grid: Grid) -> list[Measurement]:
+    """Return what there is for every cell that a table is about, in the declared order."""
     return [
         found
         for (method, _), measurements in grid.measurements.items()
         for found in measurements
         # The rows of a table of costs are not the methods of its cells: it is about all of them.
-        if found.record is not None and (grid.benchmark.is_timed or method in table.rows)
+        if grid.benchmark.is_timed or method in table.rows
     ]
+
+
+def used(table: Table, grid: Grid) -> list[Measurement]:
+    """Return the measurements whose records a table's numbers come from, in the declared order."""
+    return [found for found in behind(table, grid) if found.record is not None]
 
 
 def render(table: Table, grid: Grid) -> str:

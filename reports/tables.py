@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from benchmarks.harness.spec import Table
 from reports import published, stats
-from reports.grid import Grid, Measurement, base_of, control_of
+from reports.grid import Grid, base_of, control_of
+from reports.measurement import Measurement
 from reports.published import PublishedRow, PublishedTable
 from reports.stats import Difference, Spread
 

@@ -208,8 +208,8 @@ def open_stream(
     return Stream(path, min(count, limit or count), normalise, device)
 
 
-ABOUT = ("source", "resize", "jpeg", "notes")
-"""What the manifest of real images says of them, besides their hashes."""
+ABOUT = ("source", "resize", "jpeg", "notes", "generator_version")
+"""What the manifest says of the images besides their hashes: of real ones the first four, of generated ones the last."""
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmarks.cost.spec import BASELINE, PAPER_METHOD, VARIANTS, Variant
 from benchmarks.harness.spec import Table, Task
-from reports.grid import Grid, Measurement
+from reports.grid import Grid
+from reports.measurement import Measurement
 from reports.published.costs import PublishedCosts, load_costs
 
 PAPER_BATCH = 32

@@ -11,7 +11,8 @@ from benchmarks.harness.record import Record
 from benchmarks.harness.spec import Table, Task
 from benchmarks.harness.store import State
 from benchmarks.method_cost.spec import ALL, BASELINE, CONTROL
-from reports.grid import Grid, Measurement
+from reports.grid import Grid
+from reports.measurement import Measurement
 from reports.notes import Notes
 from reports.page import FAILED, HOLE, Block, Column, Entry, Page
 

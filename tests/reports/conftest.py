@@ -53,6 +53,8 @@ BENCHMARK = Benchmark(
     configure=lambda benchmark, cell, scale: {"method.name": Choice(cell.method, "here")},
 )
 
+COMMITTED = {"commit": "0123456789abcdef", "dirty": False}
+
 # method -> task -> accuracy by seed; the tests work with these by hand.
 ACCURACIES = {
     "linear": {"cifar100": (0.4, 0.4), "caltech101": (0.4, 0.4), "eurosat": (0.4, 0.4)},
@@ -83,13 +85,17 @@ class World:
     def path(self, task: str, method: str, seed: int) -> Path:
         return Store(self.results, "micro").path(self.cell(task, method, seed))
 
-    def write(self, task, method, seed, accuracy=None, *, status="ok", overrides=None) -> None:
+    def write(
+        self, task, method, seed, accuracy=None, *, status="ok", overrides=None, **fields
+    ) -> None:
+        """Write a record; ``fields`` replace what it says of ``code``, ``data``, ``weights``, ..."""
         cell = self.cell(task, method, seed)
         redundancy = {"start": {"mean": 0.4}, "end": {"mean": 0.2}} if "lora" in method else None
         outcome = Outcome(
             metrics={"top1_accuracy": {"last_epoch": accuracy}} if status == "ok" else {},
             redundancy=redundancy,
             cost={"trainable_params": 0 if method == "linear" else 46_080},
+            **{name: fields[name] for name in ("data", "weights", "counts") if name in fields},
         )
         record = build_record(
             BENCHMARK,
@@ -100,7 +106,7 @@ class World:
             error=None if status == "ok" else "it went wrong",
             outcome=outcome,
             sources={},
-            where={"code": {}, "environment": {}, "hardware": {}},
+            where={"code": fields.get("code", COMMITTED), "environment": {}, "hardware": {}},
             run={},
         )
         # The store keeps an `ok` record when a failure comes after it; a test wants what it says.

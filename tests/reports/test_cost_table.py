@@ -60,7 +60,7 @@ def write(results, task, method, *, status="ok", gpu=None, left_out=None):
         outcome=outcome,
         sources={},
         where={
-            "code": {},
+            "code": {"commit": "0123456789abcdef", "dirty": False},
             "environment": {},
             "hardware": {"gpu": gpu, "cpu": "a CPU", "threads": 2},
         },
@@ -195,3 +195,18 @@ def test_the_declared_rows_are_the_published_ones_in_order():
 
 def test_every_declared_table_has_a_layout():
     assert {table.layout for b in BENCHMARKS.values() for table in b.tables} == set(LAYOUTS)
+
+
+def test_a_column_of_one_gpu_takes_no_record_of_another(tmp_path):
+    for method, gpu in zip(
+        COST.methods, ("NVIDIA H100", "NVIDIA H200", "NVIDIA H100"), strict=True
+    ):
+        write(tmp_path, "cuda-bf16", method, gpu=gpu)
+        write(tmp_path, "cuda-fp32", method, gpu="NVIDIA H200")
+    found = table(tmp_path)
+    (refused,) = [hole for hole in found.holes if hole.state.value == "ok"]
+    assert str(refused.cell) == "cost/vit_b16/cuda-bf16/lora-r8/0"
+    assert refused.reason == "other machine (NVIDIA H200) than most records (NVIDIA H100)"
+    assert "Records refused: 1; the notes say which and why." in found.page.legend
+    (note,) = found.page.notes
+    assert note[1].startswith("not used, other machine (NVIDIA H200)")

@@ -25,7 +25,7 @@ def results(tmp_path):
                 outcome=Outcome(
                     metrics={"top1_accuracy": {"last_epoch": value}}, cost={"trainable_params": 0}
                 ),
-                sources={}, where={"code": {}, "environment": {}, "hardware": {}}, run={},
+                sources={}, where={"code": {"dirty": False}, "environment": {}, "hardware": {}}, run={},
             )  # fmt: skip
             Store(tmp_path, "paper").write(cell, record)
     return tmp_path
