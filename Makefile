@@ -12,7 +12,7 @@ VENV  ?= .venv
 TORCH ?= auto
 PY    := $(VENV)/bin/python
 
-SCALE   ?= smoke
+SCALE   ?=
 SEEDS   ?= 0 1 2
 METHODS ?= linear lora-r8*
 PYTEST_ARGS ?=
@@ -64,8 +64,8 @@ define run_and_report
 	exit $$ran
 endef
 
-tables: setup  ## tables and figures from the records of one scale: make tables SCALE=micro
-	@$(PY) -m reports build --scale $(SCALE) || [ $$? -eq 3 ]
+tables: setup  ## all tables and figures from the records; of one scale: make tables SCALE=micro
+	@$(PY) -m reports build $(if $(SCALE),--scale $(SCALE)) || [ $$? -eq 3 ]
 
 test: test-setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'"
 	@$(PY) -m pytest $(PYTEST_ARGS)

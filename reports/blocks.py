@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -67,7 +68,7 @@ def legend(data: TableData) -> tuple[str, ...]:
         "without the head.",
         "Δ: change of the mean of all tasks, in percentage points, over the stage-1 method (base) "
         f"and over stage 2 without the penalty (control), paired by task and seed. "
-        f"{INTERVAL_METHOD}.",
+        f"{INTERVAL_METHOD}; {UP_ARROW} or {DOWN_ARROW} where it leaves zero out.",
         f"{HOLE} no record, or none that can be used; a mean with a hole is a hole. "
         f"{FAILED} the run failed. {NOT_IN_SUITE} the method is not in the suite yet; it has no "
         "row where only ours are shown.",
@@ -94,17 +95,21 @@ def means_block(data: TableData) -> Block:
         Column("paper\nΔ base"),
     )
     rows = tuple((row.method, _means(row, data)) for row in data.rows)
-    return Block(title="Means, ours and the paper's", corner="method", columns=columns, rows=rows)
+    return Block(
+        title="Means, ours and the paper's",
+        corner="method",
+        columns=columns,
+        rows=rows,
+        sections=_sections(data.rows),
+    )
 
 
 def by_task_block(data: TableData, notes: Notes) -> Block:
     """Our accuracies by task, with group means, of the methods that the suite has."""
     benchmark, scale = data.grid.benchmark, data.grid.scale
     digits, declared = benchmark.metrics[0].digits, len(scale.seeds)
-    rows = []
-    for row in data.rows:
-        if not row.is_in_suite:
-            continue
+    rows, shown = [], [row for row in data.rows if row.is_in_suite]
+    for row in shown:
         entries: list[Entry] = []
         for group in benchmark.groups:
             for task in benchmark.tasks:
@@ -113,7 +118,8 @@ def by_task_block(data: TableData, notes: Notes) -> Block:
             entries.append(_spread(row.groups[group], digits, declared))
         rows.append((row.method, tuple(entries)))
     title = "Ours, by task"
-    return _task_block(title, _task_columns(data, with_means=True), rows)
+    columns = _task_columns(data, with_means=True)
+    return replace(_task_block(title, columns, rows), sections=_sections(shown))
 
 
 def paper_block(data: TableData) -> Block:
@@ -128,7 +134,19 @@ def paper_block(data: TableData) -> Block:
         if row.printed is not None
     ]
     title = f"The paper's Table {data.table.name.removeprefix('table')}, as printed"
-    return _task_block(title, _task_columns(data, with_means=False), rows)
+    columns = _task_columns(data, with_means=False)
+    printed = [row for row in data.rows if row.printed is not None]
+    return replace(_task_block(title, columns, rows), sections=_sections(printed))
+
+
+def _sections(rows: Sequence[Row]) -> tuple[tuple[int, str], ...]:
+    """The paper's headings between its rows; a row that it does not have belongs to the one above."""
+    found: list[tuple[int, str]] = []
+    for index, row in enumerate(rows):
+        section = row.printed.section if row.printed else None
+        if section and section not in (heading for _, heading in found):
+            found.append((index, section))
+    return tuple(found)
 
 
 def _task_block(
@@ -206,6 +224,8 @@ def _difference(row: Row, found: Difference | None, digits: int, *, is_asked: bo
     text = _signed(found.mean, digits + 1)
     if found.low is not None and found.high is not None:
         text += f" [{_signed(found.low, digits + 1)}, {_signed(found.high, digits + 1)}]"
+    if found.excludes_zero:
+        text += f" {UP_ARROW if found.mean > 0 else DOWN_ARROW}"
     return Entry(text)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
-from benchmarks.harness.spec import Benchmark, Table
-from reports import latex, markdown
+from benchmarks.harness.spec import Scale, Table
+from reports import html, latex, markdown, undeclared
 from reports.grid import Grid, load_grid
 from reports.layouts import Report, joined, report
 from reports.measurement import Measurement
@@ -21,27 +22,46 @@ LIST = "python -m reports show --help"
 ACCURACY_FROM, REDUNDANCY_FROM = "table2", "table5"
 """The tables whose rows the two figures draw."""
 
+CAPTIONS = {
+    "accuracy_by_task": "Accuracy by method and task.",
+    "redundancy": "Redundancy after training, by method.",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a build wrote, and the declared cells that have no number."""
+    """What a build wrote.
+
+    Attributes:
+        folder: The folder.
+        files: What is in it.
+        holes: The declared cells that have no number.
+        absent: Benchmarks of the paper's tables that the suite does not have.
+    """
 
     folder: Path
     files: tuple[Path, ...]
     holes: tuple[Measurement, ...]
+    absent: tuple[str, ...]
 
 
 def build(
-    results: Path, out: Path, scale: str, overrides: Mapping[str, Any] | None = None
+    results: Path,
+    out: Path,
+    scale: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    drafts: bool | None = None,
 ) -> Built:
     """Write every table and figure of a scale below ``out/<scale>/``.
 
-    With ``overrides``, from the records with these settings, into a folder that names them.
+    With ``overrides``, from the records with these settings, into a folder that names them; with
+    ``drafts``, also from records that are not final (``refusals.py``), into ``<scale>-draft``.
     """
     named = [str(value).replace("/", "-") for value in (overrides or {}).values()]
-    folder = out / "-".join([scale, *named])
+    folder = out / "-".join([scale, *named, *(["draft"] if drafts else [])])
     files: list[Path] = []
-    tables = list(load_tables(results, scale, overrides=overrides))
+    tables = load_tables(results, scale, overrides=overrides, drafts=drafts)
     for table in tables:
         texts = {
             "md": markdown.render(table.page),
@@ -52,12 +72,23 @@ def build(
         for suffix, text in texts.items():
             files.append(write(folder / f"{table.name}.{suffix}", text.encode()))
     of_tasks = {table.name: table.data for table in tables if isinstance(table.data, TableData)}
-    for name, encoded in _figures(of_tasks):
+    drawn = dict(_figures(of_tasks))
+    for name, encoded in drawn.items():
         for suffix, content in encoded.items():
             files.append(write(folder / f"{name}.{suffix}", content))
+    page = html.render(
+        f"ReSoRA Bench: tables and figures at scale {scale}",
+        tables,
+        {name: (CAPTIONS.get(name, name), encoded["svg"]) for name, encoded in drawn.items()},
+        options=" ".join(
+            [f"--scale {scale}", *(f"--set {k}={v}" for k, v in (overrides or {}).items())]
+        ),
+    )
+    files.append(write(folder / "index.html", page.encode()))
     # Tables share rows, so the same cell may be missing from two of them.
     holes = {found.path: found for table in tables for found in table.holes}
-    return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()))
+    absent = tuple(table.absent for table in tables if table.absent)
+    return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()), absent=absent)
 
 
 def load_tables(
@@ -65,8 +96,10 @@ def load_tables(
     scale: str,
     name: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-) -> Iterator[Report]:
-    """Compute every table of a scale, or the one that is named.
+    *,
+    drafts: bool | None = None,
+) -> list[Report]:
+    """Compute every table of a scale in the paper's order, or the one that is named.
 
     Raises:
         UsageError: There is no such table or scale.
@@ -75,22 +108,42 @@ def load_tables(
         raise unknown("table", name, table_names(), LIST)
     if scale not in scales():
         raise unknown("scale", scale, scales(), "python -m benchmarks ls")
+    found: list[Report] = []
     for benchmark in BENCHMARKS.values():
         if scale in benchmark.scales:
             chosen = [table for table in benchmark.tables if name in (None, table.name)]
-            yield from _tables_of(benchmark, chosen, results, scale, overrides or {})
+            declared = benchmark.scales[scale]
+            grids = {
+                backbone: load_grid(
+                    benchmark, declared, backbone, results, overrides, drafts=drafts
+                )
+                for position, backbone in enumerate(declared.backbones)
+                if any(table.backbone == position for table in chosen)
+            }
+            found += _tables_of(declared, chosen, grids)
+    fed = {one.name for one in found}
+    found += [one for one in undeclared.reports(scale, fed) if name in (None, one.name)]
+    # The paper's tables by their numbers, ours after them.
+    found.sort(key=lambda one: (not one.name.startswith("table"), one.name))
+    return [joined(list(parts)) for _, parts in groupby(found, key=lambda one: one.name)]
 
 
 def table_names() -> tuple[str, ...]:
-    """The tables that any benchmark feeds."""
-    names = (table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables)
-    return tuple(dict.fromkeys(names))
+    """The tables that any benchmark feeds, and those of the paper that none does."""
+    names = [table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables]
+    return tuple(dict.fromkeys([*undeclared.TABLES, *names]))
 
 
 def scales() -> tuple[str, ...]:
     """The scales that any benchmark declares."""
     names = (name for benchmark in BENCHMARKS.values() for name in benchmark.scales)
     return tuple(dict.fromkeys(names))
+
+
+def recorded_scales(results: Path) -> tuple[str, ...]:
+    """The scales that have any record; all of them if none has."""
+    recorded = [scale for scale in scales() if any((results / scale).rglob("*.json"))]
+    return tuple(recorded or scales())
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -102,23 +155,10 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def _tables_of(
-    benchmark: Benchmark,
-    tables: list[Table],
-    results: Path,
-    scale: str,
-    overrides: Mapping[str, Any],
-) -> Iterator[Report]:
-    declared = benchmark.scales[scale]
-    by_name: dict[str, list[Report]] = {}
-    grids: dict[str, Grid] = {}
+def _tables_of(scale: Scale, tables: list[Table], grids: Mapping[str, Grid]) -> Iterator[Report]:
     for table in tables:
-        if table.backbone < len(declared.backbones):
-            backbone = declared.backbones[table.backbone]
-            if backbone not in grids:
-                grids[backbone] = load_grid(benchmark, declared, backbone, results, overrides)
-            by_name.setdefault(table.name, []).append(report(table, grids[backbone]))
-    yield from map(joined, by_name.values())
+        if table.backbone < len(scale.backbones):
+            yield report(table, grids[scale.backbones[table.backbone]])
 
 
 def _figures(tables: dict[str, TableData]) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -19,7 +19,7 @@ from benchmarks.harness.errors import (
 from benchmarks.harness.store import State
 from reports import check, method, terminal
 from reports.audit import cli as audit
-from reports.build import build, load_tables, scales, table_names
+from reports.build import build, load_tables, recorded_scales, scales, table_names
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
@@ -41,8 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+    common.add_argument("--scale", help=f"one of: {', '.join(scales())}")
     common.add_argument(
-        "--scale", default="smoke", help=f"one of: {', '.join(scales())} (default: smoke)"
+        "--draft",
+        action="store_true",
+        default=None,
+        help="take records of uncommitted code and of partial runs too, and mark them",
     )
     common.add_argument(
         "--set",
@@ -57,9 +61,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 tables differ, 2 usage, 3 the declared grid has holes.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    builder = commands.add_parser("build", parents=[common], help="write all tables and figures")
+    builder = commands.add_parser(
+        "build",
+        parents=[common],
+        help="write all tables and figures",
+        description="Without --scale: of every scale that has records, or of all if none has.",
+    )
     builder.add_argument("--out", type=Path, default=TABLES, help="folder to write <scale>/ into")
-    shower = commands.add_parser("show", parents=[common], help="print a table in the terminal")
+    shower = commands.add_parser(
+        "show", parents=[common], help="print a table in the terminal (default scale: smoke)"
+    )
     shower.add_argument("table", help=f"one of: {', '.join(table_names())}")
     checker = commands.add_parser(
         "check", help="build anew and compare with the tables that are there"
@@ -74,23 +85,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(options: argparse.Namespace) -> int:
-    built = build(options.results, options.out, options.scale, dict(options.set or []))
+    chosen = [options.scale] if options.scale else recorded_scales(options.results)
+    return max(_build_scale(options, scale) for scale in chosen)
+
+
+def _build_scale(options: argparse.Namespace, scale: str) -> int:
+    built = build(
+        options.results, options.out, scale, dict(options.set or []), drafts=options.draft
+    )
     for path in built.files:
         print(path)
     for found in built.holes:
-        if found.state is State.INVALID:
+        if found.state is State.INVALID or found.is_refused:
+            kind = "refused" if found.is_refused else "invalid"
             print(
-                f"not used, invalid: {options.results / found.path}: {found.reason}",
-                file=sys.stderr,
+                f"not used, {kind}: {options.results / found.path}: {found.reason}", file=sys.stderr
             )
-    if not built.holes:
-        return DONE
-    print(
-        f"declared cells without a number: {len(built.holes)}; "
-        f"python -m benchmarks status --scale {options.scale} counts them by method",
-        file=sys.stderr,
-    )
-    return INCOMPLETE
+    if built.absent:
+        print(f"not in the suite yet: {', '.join(built.absent)}", file=sys.stderr)
+    if built.holes:
+        print(
+            f"declared cells without a number: {len(built.holes)}; "
+            f"python -m benchmarks status --scale {scale} counts them by method",
+            file=sys.stderr,
+        )
+    return INCOMPLETE if built.holes or built.absent else DONE
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -107,8 +126,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    overrides = dict(options.set or [])
-    for table in load_tables(options.results, options.scale, options.table, overrides):
+    for table in load_tables(
+        options.results,
+        options.scale or "smoke",
+        options.table,
+        dict(options.set or []),
+        drafts=options.draft,
+    ):
         print(terminal.render(table.page))
     return DONE
 

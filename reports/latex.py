@@ -77,12 +77,23 @@ def _table(block: Block, page: Page) -> str:
         )
         + r" \\",
         r"\midrule",
-        *(" & ".join([escape(name), *map(_text, cells)]) + r" \\" for name, cells in block.rows),
+        *_body(block),
         r"\bottomrule",
         r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines)
+
+
+def _body(block: Block) -> list[str]:
+    lines, sections = [], dict(block.sections)
+    for index, (name, cells) in enumerate(block.rows):
+        if index in sections:
+            space = [r"\addlinespace"] if index else []
+            heading = f"\\textit{{{escape(sections[index])}}}"
+            lines += [*space, f"\\multicolumn{{{1 + len(cells)}}}{{l}}{{{heading}}} \\\\"]
+        lines.append(" & ".join([escape(name), *map(_text, cells)]) + r" \\")
+    return lines
 
 
 def _alignment(block: Block) -> str:

@@ -24,19 +24,21 @@ class Report:
 
     Attributes:
         name: Name of the table.
-        data: Its numbers.
+        data: Its numbers; None for a table that no benchmark feeds.
         page: Its text, for Markdown, LaTeX and terminal.
         csv: Its numbers as tidy CSV.
         sources: The records that its numbers come from, as CSV.
         holes: The declared cells that have no number.
+        absent: Benchmarks of the table that the suite does not have; None where it has all.
     """
 
     name: str
-    data: TableData | CostTable | MethodCosts
+    data: TableData | CostTable | MethodCosts | None
     page: Page
     csv: str
     sources: str = ""
     holes: tuple[Measurement, ...]
+    absent: str | None = None
 
 
 def report(table: Table, grid: Grid) -> Report:

@@ -28,7 +28,12 @@ def escape(text: str) -> str:
 
 def _section(block: Block) -> str:
     header = [block.corner, *(column.title.replace("\n", " ") for column in block.columns)]
-    body = [[escape(name), *map(_text, cells)] for name, cells in block.rows]
+    sections = dict(block.sections)
+    body = []
+    for index, (name, cells) in enumerate(block.rows):
+        if index in sections:
+            body.append([f"*{escape(sections[index])}*", *("" for _ in cells)])
+        body.append([escape(name), *map(_text, cells)])
     table = [list(map(escape, header)), *body]
     widths = [max(3, *(len(line[index]) for line in table)) for index in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

@@ -46,6 +46,7 @@ class Block:
         across: What a column is, where rows and columns change places.
         columns: All columns but the first.
         rows: Name and cells.
+        sections: Headings inside the table: index of the row that each stands above, and its text.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Block:
     across: str = ""
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+    sections: tuple[tuple[int, str], ...] = ()
 
     @property
     def is_grouped(self) -> bool:

@@ -31,7 +31,7 @@ def page(data: TableData) -> Page:
             replace(ours, title=f"Means on {network}"),
             replace(by_task, title=f"By task on {network}"),
         ),
-        paper=(_printed(part),),
+        paper=(printed(part),),
         notes=tuple(notes.lines()),
     )
 
@@ -77,7 +77,8 @@ def _paper_part(data: TableData) -> Part:
     return next(part for part in parts if part.backbone == published)
 
 
-def _printed(part: Part) -> Block:
+def printed(part: Part) -> Block:
+    """A part of the paper's table, every cell as it was typed."""
     rows = tuple(
         (row.method, tuple(Entry(row.cells[column]) for column in part.columns))
         for row in part.rows

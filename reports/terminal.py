@@ -60,7 +60,12 @@ def _grid(block: Block) -> str:
     ]
     widths = [max(len(line[index]) for line in [*lines, *body]) for index in range(len(header))]
     rule = ["-" * width for width in widths]
-    return "\n".join([block.title, *(_line(cells, widths) for cells in [*lines, rule, *body])])
+    sections = dict(block.sections)
+    text = [block.title, *(_line(cells, widths) for cells in [*lines, rule])]
+    for index, cells in enumerate(body):
+        text += [f"- {sections[index]}"] if index in sections else []
+        text.append(_line(cells, widths))
+    return "\n".join(text)
 
 
 def _heading(title: str) -> list[str]:

@@ -8,6 +8,7 @@ from benchmarks.harness.store import State
 from reports.cost.table import PAPER_BATCH, CostTable, MethodCost, Quartiles, VariantRow
 from reports.notes import Notes
 from reports.page import FAILED, HOLE, NOTHING, Block, Column, Entry, Page
+from reports.published.costs import PublishedCosts
 
 COLUMNS = (
     Column("step\n%"),
@@ -33,7 +34,7 @@ def page(data: CostTable) -> Page:
         warning=warning(data),
         legend=legend(data),
         ours=ours,
-        paper=(_paper_block(data),),
+        paper=(printed(data.paper, data.table.name),),
         notes=tuple(notes.lines()),
     )
 
@@ -148,14 +149,15 @@ def _percent(fraction: float | None, digits: int) -> str:
     return HOLE if fraction is None else f"{100 * fraction:.{digits}f}"
 
 
-def _paper_block(data: CostTable) -> Block:
+def printed(paper: PublishedCosts, name: str) -> Block:
+    """The paper's table, every cell as it was typed."""
     rows = tuple(
-        (f"{method}: {data.paper.labels[method]}", tuple(map(Entry, cells.values())))
-        for method, cells in data.paper.cells.items()
+        (f"{method}: {paper.labels[method]}", tuple(map(Entry, cells.values())))
+        for method, cells in paper.cells.items()
     )
     return Block(
-        title=f"The paper's Table {data.table.name.removeprefix('table')}, as printed",
+        title=f"The paper's Table {name.removeprefix('table')}, as printed",
         corner="method",
-        columns=tuple(Column(heading) for heading in data.paper.columns.values()),
+        columns=tuple(Column(heading) for heading in paper.columns.values()),
         rows=rows,
     )

@@ -1,0 +1,158 @@
+"""What a build covers: all six tables, from an empty store too; scales; drafts; the HTML page."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from benchmarks.harness.registry import BENCHMARKS
+from reports import build, html
+from reports.cli import main
+from reports.page import Block, Column, Entry, Page
+from reports.published.parts import load_parts
+
+SIX = [f"table{number}" for number in range(1, 7)]
+
+
+class Reader(HTMLParser):
+    """Tags that are open, rows of text, commands, and where things are loaded from."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.rows, self.commands, self.sources = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "code" in self.open:
+            self.commands.append(data)
+        elif "tr" in self.open and data.strip():
+            self.rows[-1].append(data)
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """The folder of tables, the exit code and what was said, from a store without records."""
+    out = tmp_path_factory.mktemp("tables")
+    code = main(["build", "--results", str(out / "none"), "--out", str(out)])
+    return out, code
+
+
+def test_an_empty_store_gives_all_six_tables_of_every_scale_and_3(empty):
+    out, code = empty
+    assert code == 3
+    assert sorted(folder.name for folder in out.iterdir()) == ["micro", "paper", "smoke"]
+    for folder in out.iterdir():
+        for name in SIX:
+            for suffix in ("md", "tex", "csv", "sources.csv"):
+                assert (folder / f"{name}.{suffix}").stat().st_size, (folder, name, suffix)
+        for name in SIX:
+            text = (folder / f"{name}.md").read_text()
+            assert "no record" in text or "not here" in text
+
+
+def test_the_rows_of_an_empty_table_are_there_with_the_papers_numbers(empty):
+    out, _ = empty
+    text = (out / "paper" / "table2.md").read_text()
+    (row,) = re.findall(r"^\| lora-r8\+linear .*$", text.split("## ")[1], flags=re.M)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:9] == ["--"] * 8
+    assert cells[9:] == ["0.44", "77.2", "75.0", "+0.7"]
+
+
+def test_table_1_has_every_row_of_the_paper_and_the_control(empty):
+    out, _ = empty
+    text = (out / "paper" / "table1.md").read_text()
+    for part in load_parts("table1").parts:
+        assert f"Ours: {part.benchmark}" in text
+        for row in part.rows:
+            assert row.cells["rsum"] in text
+    assert text.count("| lora-r8+control") == 2
+
+
+def test_the_page_gives_the_command_of_every_row_with_holes(empty):
+    out, _ = empty
+    reader = read((out / "paper" / "index.html").read_text())
+    grids = BENCHMARKS["vtab1k"]
+    for method in grids.tables[0].rows:
+        command = f"python -m benchmarks run 'vtab1k/vit_b16/*/{method}' --scale paper"
+        assert (command in reader.commands) == (method in grids.methods), command
+    assert "python -m benchmarks run 'vtab1k/swin_b/*/fact-tk' --scale paper" in reader.commands
+    assert "python -m benchmarks run 'cost/vit_b16/*/lora-r2' --scale paper" in reader.commands
+    for command in reader.commands:
+        *_, selector, _, scale = command.replace("'", "").split()
+        assert scale == "paper"
+        assert (
+            selector.split("/")[1] in BENCHMARKS[selector.split("/")[0]].scales["paper"].backbones
+        )
+
+
+def test_the_page_is_one_file(empty):
+    out, _ = empty
+    for scale in ("smoke", "paper"):
+        text = (out / scale / "index.html").read_text()
+        assert "<script" not in text
+        for source in read(text).sources:
+            assert source.startswith(("#", "data:image/svg+xml;base64,")), source[:60]
+    assert "NOT a reproduction" in (out / "smoke" / "index.html").read_text()
+    assert "NOT a reproduction" not in (out / "paper" / "index.html").read_text()
+
+
+def test_html_escapes_and_shows_sections_and_groups():
+    block = Block(
+        title="a < b",
+        corner="method",
+        columns=(Column("x & y", "first"), Column("z", "second")),
+        rows=(("full", (Entry("1.0 ± 0.1 (n=2)", "a"), Entry("--"))),),
+        sections=((0, "PETL <methods>"),),
+    )
+    page = Page(
+        title="Table 2 · scale paper", warning=None, legend=(), ours=(block,), paper=(), notes=()
+    )
+    text = html.render("title", [], {}, options="", more=[("table2", page)])
+    assert "a &lt; b" in text
+    assert "PETL &lt;methods&gt;" in text
+    assert "<td>1.0 <small>± 0.1 (n=2)</small><sup>a</sup></td>" in text
+    assert '<th colspan="1" scope="colgroup">first</th>' in text
+    assert read(text).rows[-1] == ["full", "1.0 ", "± 0.1 (n=2)", "a", "--"]
+
+
+def test_scales_without_records_are_left_out(full_world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
+    out = tmp_path / "tables"
+    assert build.recorded_scales(full_world.results) == ("micro",)
+    main(["build", "--results", str(full_world.results), "--out", str(out)])
+    assert [folder.name for folder in out.iterdir()] == ["micro"]
+    assert "not in the suite yet: flickr30k and msrvtt" in capsys.readouterr().err
+
+
+def test_a_draft_has_its_own_folder(full_world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
+    out = tmp_path / "tables"
+    full_world.write("eurosat", "linear", 0, 0.4, code={"dirty": True})
+    options = ["--results", str(full_world.results), "--out", str(out), "--scale", "micro"]
+    main(["build", *options])
+    path = full_world.path("eurosat", "linear", 0)
+    assert f"not used, refused: {path}: the code that ran had" in capsys.readouterr().err
+    main(["build", *options, "--draft"])
+    assert "refused" not in capsys.readouterr().err
+    assert sorted(folder.name for folder in out.iterdir()) == ["micro", "micro-draft"]
+    assert "DRAFT" in (out / "micro-draft" / "table2.tex").read_text()
+    assert "DRAFT" not in (out / "micro" / "table2.tex").read_text()
