@@ -14,6 +14,9 @@ from reports.published import DOWN_ARROW, UP_ARROW, PublishedRow
 from reports.stats import INTERVAL_METHOD, Difference, Spread
 from reports.tables import CellResult, Row, TableData
 
+OURS_ALONE = "not in the paper's table"
+"""Heading of the methods of the suite that the paper's table does not have."""
+
 
 def page(data: TableData) -> Page:
     """Format a table."""
@@ -140,10 +143,13 @@ def paper_block(data: TableData) -> Block:
 
 
 def _sections(rows: Sequence[Row]) -> tuple[tuple[int, str], ...]:
-    """The paper's headings between its rows; a row that it does not have belongs to the one above."""
+    """The paper's headings between its rows, and one above the methods that it does not have."""
+    printed = {row.method for row in rows if row.printed}
     found: list[tuple[int, str]] = []
     for index, row in enumerate(rows):
         section = row.printed.section if row.printed else None
+        if printed and (base_of(row.method) or row.method) not in printed:
+            section = OURS_ALONE
         if section and section not in (heading for _, heading in found):
             found.append((index, section))
     return tuple(found)

@@ -17,12 +17,13 @@ from benchmarks.harness.errors import (
     output_closed,
 )
 from benchmarks.harness.store import State
-from reports import check, method, terminal
+from reports import check, method, readme, terminal
 from reports.audit import cli as audit
 from reports.build import build, load_tables, recorded_scales, scales, table_names
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
+README = Path("README.md")
 FIGURES = Path("resora/figures")
 
 
@@ -77,7 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     checker.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     checker.add_argument("--out", type=Path, default=TABLES, help="folder of the tables")
-    checker.add_argument("--scale", help="one scale (default: all that have committed tables)")
+    checker.add_argument(
+        "--scale", help="one scale (default: the README and all that have committed tables)"
+    )
+    writer = commands.add_parser("readme", help="write the README's results from the records")
+    for command in (checker, writer):
+        command.add_argument("--readme", type=Path, default=README, help="the README")
+    writer.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     measurer = commands.add_parser("method", help="measure and draw what resora/METHOD.md shows")
     measurer.add_argument("--out", type=Path, default=FIGURES, help="folder to write into")
     audit.add_to(commands)
@@ -117,12 +124,20 @@ def _check(options: argparse.Namespace) -> int:
     found = [
         line for scale in chosen for line in check.differences(options.results, options.out, scale)
     ]
+    if not options.scale:
+        found += readme.differences(options.readme, options.results)
     for line in found:
         print(line)
     print(f"{' '.join(chosen) or 'no scale'}: {len(found)} files differ from what the records give")
     if found:
-        print(f"python -m reports build --scale {chosen[0]} writes them anew", file=sys.stderr)
+        print("python -m reports build, and readme, write them anew", file=sys.stderr)
     return SOME_FAILED if found else DONE
+
+
+def _readme(options: argparse.Namespace) -> int:
+    changed = readme.write(options.readme, options.results)
+    print(f"{options.readme}: {'written' if changed else 'as it was'}")
+    return DONE
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -143,4 +158,11 @@ def _method(options: argparse.Namespace) -> int:
     return DONE
 
 
-COMMANDS = {"build": _build, "check": _check, "show": _show, "method": _method, "audit": audit.run}
+COMMANDS = {
+    "build": _build,
+    "check": _check,
+    "show": _show,
+    "readme": _readme,
+    "method": _method,
+    "audit": audit.run,
+}

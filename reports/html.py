@@ -80,16 +80,24 @@ def _section(
     left = [found for method, at in holes.items() if method not in shown for found in at]
     parts = [
         f'<section id="{name}">\n<h2>{escape(page.title)}</h2>',
-        *(_block(block, holes, options) for block in blocks),
+        _blocks(blocks, holes, options),
         *(f'<p class="fill">{_filling([one], options)}</p>' for one in _of_each_method(left)),
         *(f'<p class="note"><sup>{mark}</sup> {escape(text)}</p>' for mark, text in page.notes),
         '<ul class="legend">',
         *(f"<li>{escape(line)}</li>" for line in page.legend),
         "</ul>",
-        *(_block(block, {}, options) for block in page.paper),
+        _blocks(page.paper, {}, options),
         "</section>",
     ]
     return "\n".join(parts)
+
+
+def _blocks(
+    blocks: Iterable[Block], holes: Mapping[str, Sequence[Measurement]], options: str
+) -> str:
+    """Blocks, side by side where they fit, as the halves of the paper's Table 1 stand."""
+    text = "\n".join(f"<div>\n{_block(block, holes, options)}\n</div>" for block in blocks)
+    return f'<div class="blocks">\n{text}\n</div>'
 
 
 def _of_each_method(holes: Iterable[Measurement]) -> list[Measurement]:

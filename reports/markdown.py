@@ -27,23 +27,28 @@ def escape(text: str) -> str:
 
 
 def _section(block: Block) -> str:
+    return f"## {escape(block.title)}\n\n{table(block)}"
+
+
+def table(block: Block) -> str:
+    """Lay out a block as a table alone."""
     header = [block.corner, *(column.title.replace("\n", " ") for column in block.columns)]
     sections = dict(block.sections)
     body = []
-    for index, (name, cells) in enumerate(block.rows):
+    for index, (name, entries) in enumerate(block.rows):
         if index in sections:
-            body.append([f"*{escape(sections[index])}*", *("" for _ in cells)])
-        body.append([escape(name), *map(_text, cells)])
-    table = [list(map(escape, header)), *body]
-    widths = [max(3, *(len(line[index]) for line in table)) for index in range(len(header))]
+            body.append([f"*{escape(sections[index])}*", *("" for _ in entries)])
+        body.append([escape(name), *map(_text, entries)])
+    cells = [list(map(escape, header)), *body]
+    widths = [max(3, *(len(line[index]) for line in cells)) for index in range(len(header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         + " |"
-        for line in [table[0], rule, *table[1:]]
+        for line in [cells[0], rule, *cells[1:]]
     ]
-    return f"## {escape(block.title)}\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _text(entry: Entry) -> str:
