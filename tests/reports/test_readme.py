@@ -37,9 +37,9 @@ def test_the_results_are_written_between_the_markers_and_nothing_else_changes(pa
     (row,) = [line for line in text.splitlines() if line.startswith("| lora-r8+linear ")][:1]
     assert "66.3 ± 1.4" in row
     assert "+2.00 [-0.48, +4.48]" in row
-    assert (
-        "`lora-r8+linear` over the control: +1.17 [-1.28, +3.61] points, not told from zero" in text
-    )
+    # By task 0.5, 1, 2: mean 1.1667, std 0.7638, times t(2, 0.975) / sqrt(3) = 2.4841: 1.897.
+    found = "`lora-r8+linear` over the control: +1.17 [-0.73, +3.06] points, not told from zero;"
+    assert found in " ".join(text.split())
     assert readme.differences(page, full_world.results) == []
     assert command(page, full_world) == 0
     assert page.read_text() == text
