@@ -19,13 +19,6 @@ from reports.measurement import Measurement
 from reports.tables import TableData
 
 LIST = "python -m reports show --help"
-ACCURACY_FROM, REDUNDANCY_FROM = "table2", "table5"
-"""The tables whose rows the two figures draw."""
-
-CAPTIONS = {
-    "accuracy_by_task": "Accuracy by method and task.",
-    "redundancy": "Redundancy after training, by method.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +65,17 @@ def build(
         for suffix, text in texts.items():
             files.append(write(folder / f"{table.name}.{suffix}", text.encode()))
     of_tasks = {table.name: table.data for table in tables if isinstance(table.data, TableData)}
-    drawn = dict(_figures(of_tasks))
-    for name, encoded in drawn.items():
-        for suffix, content in encoded.items():
-            files.append(write(folder / f"{name}.{suffix}", content))
+    # Matplotlib takes longer to import than all tables to compute, and `show` draws nothing.
+    from reports import figures
+
+    drawn = list(figures.draw(of_tasks))
+    for figure in drawn:
+        for suffix, content in figure.encoded.items():
+            files.append(write(folder / f"{figure.name}.{suffix}", content))
     page = html.render(
         f"ReSoRA Bench: tables and figures at scale {scale}",
         tables,
-        {name: (CAPTIONS.get(name, name), encoded["svg"]) for name, encoded in drawn.items()},
+        {one.name: (one.caption, one.encoded["svg"]) for one in drawn},
         options=" ".join(
             [f"--scale {scale}", *(f"--set {k}={v}" for k, v in (overrides or {}).items())]
         ),
@@ -159,13 +155,3 @@ def _tables_of(scale: Scale, tables: list[Table], grids: Mapping[str, Grid]) -> 
     for table in tables:
         if table.backbone < len(scale.backbones):
             yield report(table, grids[scale.backbones[table.backbone]])
-
-
-def _figures(tables: dict[str, TableData]) -> Iterator[tuple[str, dict[str, bytes]]]:
-    # Matplotlib takes longer to import than all tables to compute, and `show` draws nothing.
-    from reports import figures
-
-    if ACCURACY_FROM in tables:
-        yield "accuracy_by_task", figures.encode(figures.accuracy_by_task(tables[ACCURACY_FROM]))
-    if REDUNDANCY_FROM in tables:
-        yield "redundancy", figures.encode(figures.redundancy(tables[REDUNDANCY_FROM]))

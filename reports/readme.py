@@ -81,7 +81,9 @@ def _item(text: str) -> str:
 def _introduction(data: TableData) -> str:
     grid = data.grid
     records = [record for row in data.rows for record in grid.records(row.method)]
-    machines = sorted({r["hardware"].get("gpu") or r["hardware"].get("cpu") or "?" for r in records})
+    machines = sorted(
+        {r["hardware"].get("gpu") or r["hardware"].get("cpu") or "?" for r in records}
+    )
     metric = grid.benchmark.metrics[0]
     return _wrapped(
         f"**The embedded world at `{SCALE}`: NOT a reproduction of the paper's numbers.** {metric.label} in "

@@ -90,7 +90,7 @@ def load(name: str) -> PublishedTable:
 
 def names() -> tuple[str, ...]:
     """The published tables there are."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in FOLDER.glob("table*.toml")))
 
 
 def parse_printed(cell: Decimal | int | str) -> Decimal:

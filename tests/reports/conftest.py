@@ -95,7 +95,11 @@ class World:
             metrics={"top1_accuracy": {"last_epoch": accuracy}} if status == "ok" else {},
             redundancy=redundancy,
             cost={"trainable_params": 0 if method == "linear" else 46_080},
-            **{name: fields[name] for name in ("data", "weights", "counts") if name in fields},
+            **{
+                name: fields[name]
+                for name in ("data", "weights", "counts", "curves")
+                if name in fields
+            },
         )
         record = build_record(
             BENCHMARK,

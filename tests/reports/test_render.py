@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import build, latex, markdown, terminal, tidy, undeclared
+from reports import build, figures, latex, markdown, terminal, tidy, undeclared
 from reports.blocks import page
 from reports.cli import main
 from reports.page import Entry
@@ -120,7 +120,7 @@ def test_build_writes_everything_and_the_same_bytes_twice(commands, tmp_path, ca
         ),
         *(
             f"{name}.{suffix}"
-            for name in ("accuracy_by_task", "redundancy")
+            for name in (one.name for one in figures.FIGURES)
             for suffix in ("png", "svg")
         ),
         "index.html",

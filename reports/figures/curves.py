@@ -1,0 +1,180 @@
+"""Accuracy over shots (Figure 3) and over the epochs of stage 2 (Figure 4): one panel a data set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.harness.cell import parse_method
+from benchmarks.harness.record import Record
+from reports.figures.style import BLUE, COLOURS, GREY, ORANGE, STYLE, head, say_no_record
+from reports.grid import Grid
+from reports.published.few_shot import DATASETS, METHODS, SHOTS
+from reports.stats import Spread
+from reports.tables import TableData
+
+FewShot: TypeAlias = Mapping[str, Mapping[str, Mapping[int, Spread]]]
+"""Data set -> method -> shots -> accuracy in %."""
+
+BASE, CONTROL, PENALISED = "lora-r8", "lora-r8+control", "lora-r8+linear"
+Series: TypeAlias = dict[int, dict[int, float]]
+"""Epoch -> seed -> accuracy in %."""
+
+
+@mpl.rc_context(STYLE)
+def few_shot(accuracies: FewShot | None = None) -> Figure:
+    """Accuracy over shots, mean and std over seeds; dashed: without the penalty, solid: with it.
+
+    None: the few-shot benchmark is not in the suite.
+    """
+    found = accuracies or {}
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+    panels: list[Axes] = list(figure.subplots(2, 3, sharex=True).flat)
+    bases = list(dict.fromkeys(parse_method(method).base for method in METHODS))
+    for panel, (name, label) in zip(panels, DATASETS.items(), strict=False):
+        _shots(panel, found.get(name, {}), bases)
+        panel.set_title(label, fontsize=9)
+    average = panels[len(DATASETS)]
+    _shots(average, _average(found), bases)
+    average.set_title("mean of the five", fontsize=9)
+    for panel in panels:
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(SHOTS, map(str, SHOTS))
+        panel.set_xlim(SHOTS[0] / 1.25, SHOTS[-1] * 1.25)
+        panel.grid(color="#eeeeee")
+    panels[4].set_xlabel("training images a class")
+    figure.supylabel("top-1 accuracy, %", fontsize=9)
+    handles, names = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, ncols=4, loc="outside lower center", frameon=False)
+    title = "Few-shot accuracy over shots: mean ± std over seeds"
+    if accuracies is None:
+        title += "\nThe few-shot benchmark is not in the suite yet."
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _shots(panel: Axes, by_method: Mapping[str, Mapping[int, Spread]], bases: list[str]) -> None:
+    for method in METHODS:
+        at = by_method.get(method, {})
+        if not at:
+            continue
+        shots = sorted(at)
+        means = np.array([at[n].mean for n in shots])
+        stds = np.array([at[n].std or 0.0 for n in shots])
+        colour = COLOURS[bases.index(parse_method(method).base)]
+        line = "-" if parse_method(method).suffix else "--"
+        panel.plot(shots, means, line, marker="o", ms=3, lw=1.4, color=colour, label=method)
+        panel.fill_between(shots, means - stds, means + stds, color=colour, alpha=0.15, lw=0)
+    if not panel.lines:
+        say_no_record(panel)
+
+
+def _average(found: FewShot) -> dict[str, dict[int, Spread]]:
+    """The mean over the data sets, where all of them have a number; its std is not known from theirs."""
+    average: dict[str, dict[int, Spread]] = {}
+    for method in METHODS:
+        for shots in SHOTS:
+            at = [found.get(name, {}).get(method, {}).get(shots) for name in DATASETS]
+            values = [spread.mean for spread in at if spread]
+            if len(values) == len(DATASETS):
+                mean = math.fsum(values) / len(values)
+                n = min(spread.n for spread in at if spread)
+                average.setdefault(method, {})[shots] = Spread(mean=mean, std=None, n=n)
+    return average
+
+
+@mpl.rc_context(STYLE)
+def stage2(data: TableData) -> Figure:
+    """Test accuracy over the epochs of stage 2 with R_l and without; epoch 0 is the end of stage 1."""
+    grid = data.grid
+    tasks = list(grid.benchmark.tasks)
+    columns = 5
+    rows = math.ceil((len(tasks) + 1) / columns)
+    figure = Figure(figsize=(9.6, 1.0 + 1.65 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+    series = {
+        (task.name, method): _series(grid, method, task.name)
+        for task in tasks
+        for method in (CONTROL, PENALISED)
+    }
+    for panel, task in zip(panels, tasks, strict=False):
+        _epochs(panel, {m: series[task.name, m] for m in (CONTROL, PENALISED)})
+        panel.set_title(task.label, fontsize=8)
+    mean = panels[len(tasks)]
+    _epochs(
+        mean, {m: _over_tasks([series[t.name, m] for t in tasks]) for m in (CONTROL, PENALISED)}
+    )
+    mean.set_title("mean of all tasks", fontsize=8, fontweight="bold")
+    for panel in panels[len(tasks) + 1 :]:
+        panel.set_visible(False)
+    panels[len(tasks) - 2].set_xlabel("epoch of stage 2")
+    figure.supylabel("test accuracy, %", fontsize=9)
+    handles, names = mean.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, ncols=3, loc="outside lower center", frameon=False)
+    head(figure, data, "Test accuracy over stage 2 of LoRA r = 8: mean over seeds, band min to max")
+    return figure
+
+
+def _series(grid: Grid, method: str, task: str) -> Series:
+    series: Series = {}
+    factor = grid.benchmark.metrics[0].factor
+    for found in grid.at(method, task):
+        if found.record is None:
+            continue
+        for epoch, value in _evaluated(found.record, grid.benchmark.metrics[0].name):
+            series.setdefault(epoch, {})[found.cell.seed] = factor * value
+    bases = {found.cell.seed: found.value for found in grid.at(BASE, task)}
+    seeds = {seed for at in series.values() for seed in at}
+    start = {seed: base for seed in seeds if (base := bases.get(seed)) is not None}
+    return {0: start, **series} if start and len(start) == len(seeds) else series
+
+
+def _evaluated(record: Record, metric: str) -> list[tuple[int, float]]:
+    """The epochs of stage 2 that were evaluated, with the test metric as a fraction."""
+    curves = record["curves"].get("stage2", {})
+    pairs = zip(curves.get("epoch", []), curves.get(f"test_{metric}", []), strict=True)
+    return [(epoch, value) for epoch, value in pairs if value is not None]
+
+
+def _over_tasks(tasks: Sequence[Series]) -> Series:
+    """The mean over tasks of each epoch and seed that all of them have."""
+    mean: Series = {}
+    for epoch in tasks[0] if tasks else ():
+        seeds = set.intersection(*(set(task.get(epoch, {})) for task in tasks))
+        for seed in seeds:
+            values = [task[epoch][seed] for task in tasks]
+            mean.setdefault(epoch, {})[seed] = math.fsum(values) / len(values)
+    return mean
+
+
+LABELS = {CONTROL: "without penalty", PENALISED: "with R_l (ReSoRA)"}
+
+
+def _epochs(panel: Axes, by_method: Mapping[str, Series]) -> None:
+    for (method, series), colour in zip(by_method.items(), (ORANGE, BLUE), strict=True):
+        epochs = sorted(series)
+        if not epochs:
+            continue
+        values = [list(series[epoch].values()) for epoch in epochs]
+        means = [math.fsum(at) / len(at) for at in values]
+        line = "--" if method == CONTROL else "-"
+        panel.plot(
+            epochs, means, line, marker="o", ms=2.5, lw=1.4, color=colour, label=LABELS[method]
+        )
+        lows, highs = [min(at) for at in values], [max(at) for at in values]
+        panel.fill_between(epochs, lows, highs, color=colour, alpha=0.15, lw=0)
+        if epochs[0] == 0 and method == CONTROL:
+            panel.axhline(
+                means[0], color=GREY, linewidth=0.8, linestyle=":", label="end of stage 1"
+            )
+    if not panel.lines:
+        say_no_record(panel)
+    panel.tick_params(labelsize=7)

@@ -1,0 +1,169 @@
+"""Figures draw the numbers of the records, say what they lack, and keep their labels apart."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from benchmarks.harness.registry import BENCHMARKS
+from reports import figures
+from reports.build import load_tables
+from reports.figures import curves, gains, labels, matrix, trade_off
+from reports.published.few_shot import DATASETS, METHODS, SHOTS
+from reports.stats import Spread
+
+
+def texts(figure):
+    return [text.get_text() for panel in figure.axes for text in panel.texts]
+
+
+def boxes(figure):
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    return {
+        text.get_text(): Text.get_window_extent(text, renderer)  # without the line to its point
+        for panel in figure.axes
+        for text in panel.texts
+        if text.get_text()
+    }
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """The tables of an empty store, by name."""
+    found = load_tables(tmp_path_factory.mktemp("nothing"), "micro")
+    return {one.name: one.data for one in found}
+
+
+def test_every_figure_is_drawn_from_an_empty_store_and_says_so(empty):
+    drawn = {one.name: one for one in figures.draw(empty)}
+    assert list(drawn) == [one.name for one in figures.FIGURES]
+    for one in drawn.values():
+        assert one.encoded["png"].startswith(b"\x89PNG")
+    for declared in figures.FIGURES:
+        figure = declared.draw(*(empty[name] for name in declared.tables))
+        assert any("no record" in text for text in texts(figure)), declared.name
+    again = {one.name: one.encoded for one in figures.draw(empty)}
+    assert again == {name: one.encoded for name, one in drawn.items()}
+
+
+def test_gains_are_the_paired_differences_of_each_task(full_world):
+    found = gains._gains(
+        full_world.table().grid, "lora-r8+linear", "lora-r8+control", ["cifar100", "eurosat"]
+    )
+    # cifar100: 51 - 50 and 53 - 53; eurosat: 83 - 81 twice.
+    assert [spread.mean for spread in found] == pytest.approx([0.5, 2])
+    assert [spread.std for spread in found] == pytest.approx([0.5**0.5, 0])
+    figure = gains.gains_by_task(full_world.table())
+    (panel,) = figure.axes
+    heights = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in panel.containers}
+    assert heights["over stage 1"] == pytest.approx([1, 2, 3])
+    assert heights["over stage 2 without penalty"] == pytest.approx([0.5, 1, 2])
+    (papers,) = [c for c in panel.collections if "paper" in str(c.get_label())]
+    # As printed in Table 2: 0.2 up, 0.2 down, 0.2 down.
+    assert papers.get_offsets()[:, 1].tolist() == pytest.approx([0.2, -0.2, -0.2])
+
+
+PAIRS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]  # of four subspaces: (1,2) (1,3) (1,4) (2,3) (2,4) (3,4)
+
+
+def record(pairs, task="svhn"):
+    end = {"mean": 0.2} | ({"pairs_in_last_block": pairs} if pairs else {})
+    return {"cell": {"task": task}, "redundancy": {"end": end}}
+
+
+def test_the_matrix_is_that_of_the_query_and_the_mean_over_seeds():
+    one = {"blocks.5.attn.qkv.k": [0.9] * 6, "blocks.5.attn.qkv.q": PAIRS}
+    other = {"blocks.5.attn.qkv.q": [pair + 0.2 for pair in PAIRS]}
+    records = [record(one), record(other), record(None), record(one, task="eurosat")]
+    pairs = matrix._pairs(records)
+    assert pairs == pytest.approx([pair + 0.1 for pair in PAIRS])
+    square = matrix._square(PAIRS)
+    assert square[0].tolist()[1:] == [0.1, 0.2, 0.3]
+    assert square[1, 2] == square[2, 1] == 0.4
+    assert square[3].tolist()[:3] == [0.3, 0.5, 0.6]
+    assert np.isnan(np.diag(square)).all()
+    assert matrix._pairs([record(None)]) is None
+
+
+def test_few_shot_curves_draw_the_numbers_solid_with_the_penalty():
+    spread = {n: Spread(mean=50.0 + n, std=2.0, n=3) for n in SHOTS}
+    found = {name: {"lora-r8": spread, "lora-r8+linear": spread} for name in DATASETS}
+    figure = curves.few_shot(found)
+    assert [panel.get_title() for panel in figure.axes] == [*DATASETS.values(), "mean of the five"]
+    for panel in figure.axes:
+        styles = {line.get_label(): line.get_linestyle() for line in panel.lines}
+        assert styles == {"lora-r8": "--", "lora-r8+linear": "-"}
+        assert panel.lines[0].get_ydata().tolist() == [51, 52, 54, 58, 66]
+        assert panel.lines[0].get_xdata().tolist() == list(SHOTS)
+    assert len(METHODS) == 8
+    del found["food101"]["lora-r8"]
+    average = curves.few_shot(found).axes[-1]
+    # A mean with a hole is a hole.
+    assert [line.get_label() for line in average.lines] == ["lora-r8+linear"]
+
+
+def curve(seed, values):
+    return {"stage2": {"epoch": [1, 2], "test_top1_accuracy": values}}
+
+
+def test_stage_2_starts_where_stage_1_ended_and_draws_what_was_evaluated(full_world):
+    for seed in (0, 1):
+        for method, values in (
+            ("lora-r8+linear", [None, 0.53 + seed / 50]),
+            ("lora-r8+control", [0.49, 0.50]),
+        ):
+            full_world.write("cifar100", method, seed, values[-1], curves=curve(seed, values))
+    figure = curves.stage2(full_world.table())
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    # Stage 1 ended at 50 and 52; with the penalty 53 and 55 at epoch 2, epoch 1 was not evaluated.
+    assert lines["with R_l (ReSoRA)"].get_xdata().tolist() == [0, 2]
+    assert lines["with R_l (ReSoRA)"].get_ydata().tolist() == pytest.approx([51, 54])
+    assert lines["without penalty"].get_ydata().tolist() == pytest.approx([51, 49, 50])
+    assert set(lines["end of stage 1"].get_ydata()) == {51}
+    assert "no record" in texts(figure)  # the other tasks have no curves
+
+
+def test_points_are_the_means_of_all_tasks(full_world):
+    figure = trade_off.cost_accuracy(full_world.table())
+    (panel,) = figure.axes
+    points = [bar.lines[0].get_xydata()[0].tolist() for bar in panel.containers]
+    # linear: 40, without parameters; lora-r8: 193 / 3 with 46.08 thousand.
+    assert points[0] == pytest.approx([0.3 * 46.08, 40])
+    assert points[1] == pytest.approx([46.08, 193 / 3])
+    redundancy = trade_off.redundancy_accuracy(full_world.table())
+    at = [bar.lines[0].get_xdata()[0] for bar in redundancy.axes[0].containers]
+    assert at == pytest.approx([0.2, 0.2, 0.2])  # linear has no subspaces
+
+
+def test_a_method_with_a_hole_is_no_point(full_world):
+    for seed in (0, 1):
+        full_world.path("eurosat", "lora-r8+control", seed).unlink()
+    names = boxes(trade_off.redundancy_accuracy(full_world.table()))
+    assert set(names) == {"lora-r8", "lora-r8+linear"}
+
+
+def test_labels_lie_neither_on_each_other_nor_on_points():
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    panel = figure.subplots()
+    points = [(x / 10, (x % 3) / 10) for x in range(12)] + [(0.5, 0.105), (0.5, 0.11)]
+    panel.plot(*zip(*points, strict=True), "o", ms=5)
+    panel.margins(0.15)
+    names = [f"method-r{index}+linear" for index in range(len(points))]
+    labels.place(panel, points, names)
+    found = boxes(figure)
+    assert set(found) == set(names)
+    for one, other in itertools.combinations(found.values(), 2):
+        assert not one.overlaps(other)
+    for x, y in panel.transData.transform(points):
+        assert not any(box.contains(x, y) for box in found.values())
+
+
+def test_figures_are_declared_over_tables_that_there_are():
+    names = {table.name for table in BENCHMARKS["vtab1k"].tables}
+    assert {name for one in figures.FIGURES for name in one.tables} <= names
