@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Scale, Table
-from reports import html, latex, markdown, undeclared
+from reports import claims, html, latex, markdown, undeclared
 from reports.grid import Grid, load_grid
 from reports.layouts import Report, joined, report
 from reports.measurement import Measurement
@@ -72,6 +72,10 @@ def build(
     for figure in drawn:
         for suffix, content in figure.encoded.items():
             files.append(write(folder / f"{figure.name}.{suffix}", content))
+    judged = claims.judge_all(results, scale, overrides)
+    listed = claims.page(judged, scale)
+    files.append(write(folder / "claims.md", markdown.render(listed).encode()))
+    files.append(write(folder / "claims.csv", claims.render_csv(judged, scale).encode()))
     page = html.render(
         f"ReSoRA Bench: tables and figures at scale {scale}",
         tables,
@@ -79,6 +83,7 @@ def build(
         options=" ".join(
             [f"--scale {scale}", *(f"--set {k}={v}" for k, v in (overrides or {}).items())]
         ),
+        more=[("claims", listed)],
     )
     files.append(write(folder / "index.html", page.encode()))
     # Tables share rows, so the same cell may be missing from two of them.

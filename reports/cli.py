@@ -1,4 +1,4 @@
-"""The command line of the reports: ``python -m reports build | check | show | method | audit``."""
+"""The command line of the reports: ``python -m reports build | show | claims | audit | check | ...``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.harness.errors import (
     output_closed,
 )
 from benchmarks.harness.store import State
-from reports import check, method, readme, terminal
+from reports import check, claims, markdown, method, readme, terminal
 from reports.audit import cli as audit
 from reports.build import build, load_tables, recorded_scales, scales, table_names
 
@@ -25,6 +25,7 @@ RESULTS = Path("results")
 TABLES = Path("reports/tables")
 README = Path("README.md")
 FIGURES = Path("resora/figures")
+CLAIM_FORMATS = ("terminal", "markdown", "csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     for command in (checker, writer):
         command.add_argument("--readme", type=Path, default=README, help="the README")
     writer.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
+    claimer = commands.add_parser(
+        "claims",
+        parents=[common],
+        help="the paper's claims, judged from the records (default scale: paper)",
+    )
+    claimer.add_argument("--format", choices=CLAIM_FORMATS, default="terminal")
     measurer = commands.add_parser("method", help="measure and draw what resora/METHOD.md shows")
     measurer.add_argument("--out", type=Path, default=FIGURES, help="folder to write into")
     audit.add_to(commands)
@@ -152,6 +159,19 @@ def _show(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _claims(options: argparse.Namespace) -> int:
+    scale = options.scale or "paper"
+    found = claims.judge_all(options.results, scale, dict(options.set or []))
+    if options.format == "terminal":
+        print(claims.render_terminal(found, scale, options.results))
+    elif options.format == "markdown":
+        print(markdown.render(claims.page(found, scale)), end="")
+    else:
+        print(claims.render_csv(found, scale), end="")
+    missing = any(judged.verdict is claims.Verdict.NOT_RUN for _, judged in found)
+    return INCOMPLETE if missing else DONE
+
+
 def _method(options: argparse.Namespace) -> int:
     for path in method.build(options.out):
         print(path)
@@ -163,6 +183,7 @@ COMMANDS = {
     "check": _check,
     "show": _show,
     "readme": _readme,
+    "claims": _claims,
     "method": _method,
     "audit": audit.run,
 }

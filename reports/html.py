@@ -12,6 +12,8 @@ from reports.layouts import Report
 from reports.measurement import Measurement
 from reports.page import HOLE, NOTHING, Block, Entry, Page
 
+LONG = 40
+"""A cell of more characters is text, which is broken into lines."""
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
@@ -168,6 +170,8 @@ def _cell(entry: Entry) -> str:
     value, plus_minus, spread = escape(entry.text).partition(" ± ")
     text = f"{value} <small>± {spread}</small>" if plus_minus else value
     marks = f"<sup>{escape(entry.marks)}</sup>" if entry.marks else ""
+    if len(entry.text) > LONG:
+        kind = ' class="text"'
     return f"<td{kind}>{text}{marks}</td>"
 
 

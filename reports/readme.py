@@ -10,7 +10,7 @@ from textwrap import fill, indent
 from benchmarks.harness.cell import parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS
-from reports import blocks, markdown, stats
+from reports import blocks, claims, markdown, stats
 from reports.build import load_tables
 from reports.grid import Grid, base_of, control_of, load_grid
 from reports.page import with_columns
@@ -57,7 +57,7 @@ def render(results: Path) -> str:
         _introduction(two),
         *_means(two),
         *_means(five),
-        "\n".join(map(_item, (*_facts(two.grid), _costs(results)))),
+        "\n".join(map(_item, (*_facts(two.grid), _claims(results), _costs(results)))),
         f"![Redundancy after training, by method]({FOLDER}/redundancy.png)",
         f"![Gain of the penalty by task]({FOLDER}/figure1b.png)",
         _wrapped(
@@ -165,6 +165,14 @@ def _by_cell(grid: Grid, method: str) -> dict[tuple[str, int], float]:
         for record in grid.records(method)
         if record["redundancy"]
     }
+
+
+def _claims(results: Path) -> str:
+    found = claims.judge_all(results, SCALE)
+    return (
+        f"The paper's claims, judged in the embedded world, where they need not hold: "
+        f"{claims.counted(found)} ([{FOLDER}/claims.md]({FOLDER}/claims.md))."
+    )
 
 
 def _costs(results: Path) -> str:

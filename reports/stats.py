@@ -101,19 +101,22 @@ def mean_of_tasks(by_task: Mapping[str, float | None], tasks: Iterable[str]) -> 
     return mean(by_task.get(task) for task in tasks)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student's t interval of the mean at ``CONFIDENCE``; None for fewer than two values."""
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Student's t interval of the mean; None for fewer than two values."""
     std = sample_std(values)
     if std is None:
         return None
     centre = math.fsum(values) / len(values)
-    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
+    quantile = float(stdtrit(len(values) - 1, (1 + confidence) / 2))
     half = quantile * std / math.sqrt(len(values))
     return centre - half, centre + half
 
 
 def paired_difference(
-    method: Mapping[str, Values], baseline: Mapping[str, Values], tasks: Sequence[str]
+    method: Mapping[str, Values],
+    baseline: Mapping[str, Values],
+    tasks: Sequence[str],
+    confidence: float = CONFIDENCE,
 ) -> Difference | None:
     """``method`` minus ``baseline`` over ``tasks``, paired by task and seed.
 
@@ -123,6 +126,7 @@ def paired_difference(
         method: task -> seed -> value.
         baseline: task -> seed -> value.
         tasks: every task that the mean is declared over.
+        confidence: that of the interval.
     """
     per_task: list[list[float]] = []
     for task in tasks:
@@ -135,7 +139,7 @@ def paired_difference(
         return None
     per_task_means = [math.fsum(values) / len(values) for values in per_task]
     units = per_task[0] if len(per_task) == 1 else per_task_means
-    bounds = interval(units)
+    bounds = interval(units, confidence)
     low, high = bounds if bounds is not None else (None, None)
     return Difference(
         mean=math.fsum(units) / len(units),

@@ -35,7 +35,11 @@ class PartRow:
     @property
     def params_m(self) -> Decimal:
         """The printed number of trainable parameters, in millions, with its printed digits."""
-        return Decimal(self.cells["params_m"])
+        return self.number("params_m")
+
+    def number(self, column: str) -> Decimal:
+        """The number of a cell with its printed digits and without its arrow."""
+        return Decimal(self.cells[column].partition(" ")[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ def test_build_writes_everything_and_the_same_bytes_twice(commands, tmp_path, ca
             for name in (one.name for one in figures.FIGURES)
             for suffix in ("png", "svg")
         ),
-        "index.html",
+        *("index.html", "claims.md", "claims.csv"),
     }
     assert written["accuracy_by_task.png"].startswith(b"\x89PNG")
     assert ElementTree.fromstring(written["redundancy.svg"]).tag.endswith("svg")

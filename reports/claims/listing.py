@@ -1,0 +1,104 @@
+"""The claims as data, and what judges each."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.errors import unknown
+from benchmarks.harness.registry import BENCHMARKS
+from reports.claims import costs, judging
+from reports.claims.judging import Judged, Verdict
+from reports.grid import Grid, load_grid
+from reports.published import FOLDER
+
+BENCHMARK = "vtab1k"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim; ``how`` is what its kind needs to be judged (``published/claims.toml`` explains it)."""
+
+    id: str
+    place: str
+    statement: str
+    paper: str
+    kind: str
+    backbone: int
+    how: Mapping[str, Any]
+
+
+@cache
+def load_claims() -> tuple[Claim, ...]:
+    """Read ``published/claims.toml``."""
+    raw = tomllib.loads((FOLDER / "claims.toml").read_text(encoding="utf-8"))
+    return tuple(
+        Claim(
+            id=entry.pop("id"),
+            place=entry.pop("place"),
+            statement=entry.pop("statement"),
+            paper=entry.pop("paper", ""),
+            kind=entry.pop("kind"),
+            backbone=entry.pop("backbone", 0),
+            how=entry,
+        )
+        for entry in raw["claims"]
+    )
+
+
+def judge_all(
+    results: Path, scale: str, overrides: Mapping[str, Any] | None = None
+) -> list[tuple[Claim, Judged]]:
+    """Judge every claim from the records of a scale.
+
+    Raises:
+        UsageError: There is no such scale.
+    """
+    benchmark = BENCHMARKS[BENCHMARK]
+    if scale not in benchmark.scales:
+        raise unknown("scale", scale, list(benchmark.scales), "python -m benchmarks ls")
+    declared = benchmark.scales[scale]
+    grids = [
+        load_grid(benchmark, declared, backbone, results, overrides)
+        for backbone in declared.backbones
+    ]
+    return [(claim, judge(claim, grids, results)) for claim in load_claims()]
+
+
+def judge(claim: Claim, grids: Sequence[Grid], results: Path) -> Judged:
+    """Judge one claim; ``grids`` are those of the scale's networks, in order."""
+    how = claim.how
+    if claim.kind == "absent":
+        numbers = (f"{how['benchmark']} is not in the suite yet",)
+        return Judged(verdict=Verdict.NOT_RUN, numbers=numbers, missing={})
+    if claim.kind == "cost":
+        return costs.judge(results, how["quantity"], how.get("most"))
+    grid = grids[claim.backbone]
+    values = partial(judging.at_first_epoch, grid) if how.get("at") == "first" else grid.values
+    parts = {
+        "accuracy": lambda: judging.accuracy(how["pairs"], _tasks(claim, grid), values),
+        "gain": lambda: judging.gains(how["quads"], _tasks(claim, grid), values),
+        "redundancy": lambda: judging.redundancy(grid, how["pairs"]),
+        "floor": lambda: judging.floor(grid, how["methods"], how["floor"]),
+        "parameters": lambda: judging.parameters(grid, how["pairs"]),
+    }[claim.kind]()
+    return judging.joined(parts, grid)
+
+
+def _tasks(claim: Claim, grid: Grid) -> dict[str, list[str]]:
+    """The sets of tasks that a claim is about, by the name of each; one set of all has no name."""
+    benchmark = grid.benchmark
+    tasks = [t for t in benchmark.tasks if t.name in claim.how.get("tasks", [t.name])]
+    over = claim.how.get("over", "all")
+    if over == "tasks":
+        return {task.label: [task.name] for task in tasks}
+    if over == "groups":
+        return {
+            heading: [task.name for task in tasks if task.group == group]
+            for group, heading in benchmark.groups.items()
+        }
+    return {"": [task.name for task in tasks]}
