@@ -12,8 +12,6 @@ from reports.layouts import Report
 from reports.measurement import Measurement
 from reports.page import HOLE, NOTHING, Block, Entry, Page
 
-LONG = 40
-"""A cell of more characters is text, which is broken into lines."""
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
@@ -124,11 +122,12 @@ def _block(block: Block, holes: Mapping[str, Sequence[Measurement]], options: st
         if fills:
             row += f'<td class="fill">{_filling(missing[name], options)}</td>'
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{row}</tr>')
+    kind = ' class="text"' if block.is_text else ""
     heads = "".join(f'<th scope="col">{_broken(c.title)}</th>' for c in block.columns)
     heads += '<th scope="col">to fill the holes</th>' if fills else ""
     return "\n".join(
         [
-            f'<h3>{escape(block.title)}</h3>\n<div class="wide"><table>\n<thead>',
+            f'<h3>{escape(block.title)}</h3>\n<div class="wide"><table{kind}>\n<thead>',
             _groups(block),
             f'<tr><th scope="col">{escape(block.corner)}</th>{heads}</tr>\n</thead>\n<tbody>',
             *rows,
@@ -168,10 +167,8 @@ def _groups(block: Block) -> str:
 def _cell(entry: Entry) -> str:
     kind = ' class="hole"' if entry.text in (HOLE, NOTHING) else ""
     value, plus_minus, spread = escape(entry.text).partition(" ± ")
-    text = f"{value} <small>± {spread}</small>" if plus_minus else value
+    text = f"{value} <small>± {spread}</small>" if plus_minus else value.replace("\n", "<br>")
     marks = f"<sup>{escape(entry.marks)}</sup>" if entry.marks else ""
-    if len(entry.text) > LONG:
-        kind = ' class="text"'
     return f"<td{kind}>{text}{marks}</td>"
 
 

@@ -41,7 +41,8 @@ def table(block: Block) -> str:
         body.append([escape(name), *map(_text, entries)])
     cells = [list(map(escape, header)), *body]
     widths = [max(3, *(len(line[index]) for line in cells)) for index in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    end = "-" if block.is_text else ":"
+    rule = ["-" * widths[0], *("-" * (width - 1) + end for width in widths[1:])]
     lines = [
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -52,4 +53,6 @@ def table(block: Block) -> str:
 
 
 def _text(entry: Entry) -> str:
-    return escape(entry.text) + (f"<sup>{entry.marks}</sup>" if entry.marks else "")
+    return escape(entry.text).replace("\n", "<br>") + (
+        f"<sup>{entry.marks}</sup>" if entry.marks else ""
+    )

@@ -46,6 +46,7 @@ class Block:
         across: What a column is, where rows and columns change places.
         columns: All columns but the first.
         rows: Name and cells.
+        is_text: Whether its cells are sentences, which may have several lines, and not numbers.
         sections: Headings inside the table: index of the row that each stands above, and its text.
     """
 
@@ -55,6 +56,7 @@ class Block:
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
     sections: tuple[tuple[int, str], ...] = ()
+    is_text: bool = False
 
     @property
     def is_grouped(self) -> bool:

@@ -59,7 +59,7 @@ def page(found: Found, scale: str) -> Page:
                         claim.statement,
                         claim.place,
                         claim.paper,
-                        "; ".join([*_few(judged.numbers), *_lacking(judged)]),
+                        "\n".join([*_few(judged.numbers), *_lacking(judged)]),
                     ),
                 )
             ),
@@ -72,6 +72,7 @@ def page(found: Found, scale: str) -> Page:
         corner="claim",
         columns=tuple(map(Column, titles)),
         rows=rows,
+        is_text=True,
     )
     return Page(
         title=f"Claims · scale {scale}",
