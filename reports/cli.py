@@ -20,6 +20,7 @@ from benchmarks.harness.store import State
 from reports import check, claims, markdown, method, readme, terminal
 from reports.audit import cli as audit
 from reports.build import build, load_tables, recorded_scales, scales, table_names
+from reports.notes import LISTED
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
@@ -109,12 +110,12 @@ def _build_scale(options: argparse.Namespace, scale: str) -> int:
     )
     for path in built.files:
         print(path)
-    for found in built.holes:
-        if found.state is State.INVALID or found.is_refused:
-            kind = "refused" if found.is_refused else "invalid"
-            print(
-                f"not used, {kind}: {options.results / found.path}: {found.reason}", file=sys.stderr
-            )
+    unused = [one for one in built.holes if one.state is State.INVALID or one.is_refused]
+    for found in unused[:LISTED]:
+        kind = "refused" if found.is_refused else "invalid"
+        print(f"not used, {kind}: {options.results / found.path}: {found.reason}", file=sys.stderr)
+    if len(unused) > LISTED:
+        print(f"... and {len(unused) - LISTED} more; the tables' notes say why", file=sys.stderr)
     if built.absent:
         print(f"not in the suite yet: {', '.join(built.absent)}", file=sys.stderr)
     if built.holes:

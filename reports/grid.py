@@ -13,14 +13,12 @@ from typing import Any
 
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.record import InvalidRecord, Record, primary_value
-from benchmarks.harness.spec import Benchmark, Scale, config_hash
+from benchmarks.harness.spec import DRAFT_SCALES, Benchmark, Scale, config_hash
 from benchmarks.harness.store import State, Store
 from reports.measurement import Measurement
 from reports.refusals import without_refused
 
 CONTROL = "control"
-DRAFTS = ("smoke",)
-"""Scales that show that everything works, also with changes that are not committed yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,7 @@ def load_grid(
         backbone: One of the scale's backbones.
         results: Folder of the records.
         overrides: Settings in the place of those that are declared, by dotted name.
-        drafts: Whether records count that are drafts (``refusals.py``); None: at the scales of ``DRAFTS``.
+        drafts: Whether records count that are drafts (``refusals.py``); None: at ``DRAFT_SCALES``.
     """
     overrides = overrides or {}
     store = Store(results, scale.name)
@@ -105,7 +103,7 @@ def load_grid(
         measurements=without_refused(
             {key: tuple(measurements) for key, measurements in found.items()},
             benchmark,
-            drafts=scale.name in DRAFTS if drafts is None else drafts,
+            drafts=scale.name in DRAFT_SCALES if drafts is None else drafts,
         ),
         overrides=overrides,
     )

@@ -35,6 +35,7 @@ from benchmarks.harness.execute import Settings, lacking, pending
 from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.record import InvalidRecord, primary_value
 from benchmarks.harness.registry import BENCHMARKS, declared, scale_named, select
+from benchmarks.harness.spec import DRAFT_SCALES
 from benchmarks.harness.store import State
 from benchmarks.harness.workers import run_many
 
@@ -108,6 +109,12 @@ def run(options: argparse.Namespace) -> int:
     if not todo:
         return DONE
     settings.store.remove_leftovers()
+    if options.scale not in DRAFT_SCALES and provenance.code()["dirty"]:
+        print(
+            f"warning: there are changes that are not committed: these records will be drafts, which tables "
+            f"at scale {options.scale} leave out (python -m reports build --draft takes them)",
+            file=sys.stderr,
+        )
     with Progress(len(todo)) as progress:
         run_many(todo, settings, jobs, progress.tell)
     if progress.failed:

@@ -14,6 +14,11 @@ Config = dict[str, Any]
 """A resolved configuration: nested, of JSON's types only."""
 
 
+DRAFT_SCALES = ("smoke",)
+"""Scales that show that everything works, also with changes that are not committed yet: their tables take
+such records, those of the others do not."""
+
+
 class Choice(NamedTuple):
     """A hyper-parameter with the place it comes from: the paper, a named repository, or our choice."""
 

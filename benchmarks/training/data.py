@@ -209,7 +209,7 @@ def open_stream(
 
 
 ABOUT = ("source", "resize", "jpeg", "notes", "generator_version")
-"""What the manifest says of the images besides their hashes: of real ones the first four, of generated ones the last."""
+"""What the manifest says of images besides their hashes: the last of generated ones, the others of real ones."""
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:

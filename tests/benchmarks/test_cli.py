@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness import cli
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
 from benchmarks.harness.execute import lacking
@@ -44,6 +45,22 @@ def test_run_show_status_verify(capsys, paths, settings):
     path.write_text(path.read_text()[:-20])
     assert main(["verify", paths[0]]) == 1
     assert f"{path}: not whole JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scale", "dirty", "is_told"),
+    [("micro", True, True), ("micro", False, False), ("smoke", True, False)],
+)
+def test_records_that_will_be_drafts_are_announced(
+    capsys, paths, monkeypatch, scale, dirty, is_told
+):
+    monkeypatch.setattr(
+        cli.provenance, "code", lambda: {"commit": "0", "dirty": dirty, "trees": {}}
+    )
+    monkeypatch.setattr(cli, "run_many", lambda *_: None)
+    assert main(["run", CELL, *paths, "--scale", scale]) == 0
+    error = capsys.readouterr().err
+    assert ("these records will be drafts" in error) == is_told
 
 
 def test_failed_cell_gives_exit_code_1(capsys, paths):
