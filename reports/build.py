@@ -72,7 +72,7 @@ def build(
     for figure in drawn:
         for suffix, content in figure.encoded.items():
             files.append(write(folder / f"{figure.name}.{suffix}", content))
-    judged = claims.judge_all(results, scale, overrides)
+    judged = claims.judge_all(results, scale, overrides, drafts=drafts)
     listed = claims.page(judged, scale)
     files.append(write(folder / "claims.md", markdown.render(listed).encode()))
     files.append(write(folder / "claims.csv", claims.render_csv(judged, scale).encode()))

@@ -162,7 +162,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _claims(options: argparse.Namespace) -> int:
     scale = options.scale or "paper"
-    found = claims.judge_all(options.results, scale, dict(options.set or []))
+    found = claims.judge_all(options.results, scale, dict(options.set or []), drafts=options.draft)
     if options.format == "terminal":
         print(claims.render_terminal(found, scale, options.results))
     elif options.format == "markdown":

@@ -209,7 +209,7 @@ def open_stream(
 
 
 ABOUT = ("source", "resize", "jpeg", "notes", "generator_version")
-"""What the manifest says of images besides their hashes: the last of generated ones, the others of real ones."""
+"""What the manifest says besides hashes: of generated images the last, of real ones the others."""
 
 
 def fingerprint(folder: Path) -> dict[str, Any]:

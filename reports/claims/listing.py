@@ -51,7 +51,11 @@ def load_claims() -> tuple[Claim, ...]:
 
 
 def judge_all(
-    results: Path, scale: str, overrides: Mapping[str, Any] | None = None
+    results: Path,
+    scale: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    drafts: bool | None = None,
 ) -> list[tuple[Claim, Judged]]:
     """Judge every claim from the records of a scale.
 
@@ -63,7 +67,7 @@ def judge_all(
         raise unknown("scale", scale, list(benchmark.scales), "python -m benchmarks ls")
     declared = benchmark.scales[scale]
     grids = [
-        load_grid(benchmark, declared, backbone, results, overrides)
+        load_grid(benchmark, declared, backbone, results, overrides, drafts=drafts)
         for backbone in declared.backbones
     ]
     return [(claim, judge(claim, grids, results)) for claim in load_claims()]
