@@ -73,7 +73,8 @@ def build(
         for suffix, content in figure.encoded.items():
             files.append(write(folder / f"{figure.name}.{suffix}", content))
     judged = claims.judge_all(results, scale, overrides, drafts=drafts)
-    listed = claims.page(judged, scale)
+    is_draft = any(data.grid.has_drafts for data in of_tasks.values())
+    listed = claims.page(judged, scale, is_draft=is_draft)
     files.append(write(folder / "claims.md", markdown.render(listed).encode()))
     files.append(write(folder / "claims.csv", claims.render_csv(judged, scale).encode()))
     page = html.render(

@@ -60,6 +60,11 @@ class Grid:
             if found.value is None
         ]
 
+    @property
+    def has_drafts(self) -> bool:
+        """Whether any record that is taken is a draft."""
+        return any(found.caveat for at in self.measurements.values() for found in at)
+
     def records(self, method: str) -> list[Record]:
         """The records that are used of a method, by task and seed."""
         return [

@@ -30,6 +30,9 @@ LEGEND = (
 )
 
 
+DRAFT = "DRAFT: some of the records are not final."
+
+
 def warning(scale: str) -> str | None:
     """What the verdicts must not be taken for; None for the published protocol."""
     if not BENCHMARKS[BENCHMARK].scales[scale].is_embedded:
@@ -46,8 +49,8 @@ def counted(found: Found) -> str:
     return ", ".join(f"{verdict.value}: {counts[verdict]}" for verdict in Verdict)
 
 
-def page(found: Found, scale: str) -> Page:
-    """Lay the claims out as one table."""
+def page(found: Found, scale: str, *, is_draft: bool = False) -> Page:
+    """Lay the claims out as one table; ``is_draft``: from records that are not all final."""
     rows = tuple(
         (
             claim.id,
@@ -76,7 +79,7 @@ def page(found: Found, scale: str) -> Page:
     )
     return Page(
         title=f"Claims · scale {scale}",
-        warning=warning(scale),
+        warning=" ".join(filter(None, [DRAFT if is_draft else None, warning(scale)])) or None,
         legend=LEGEND,
         ours=(block,),
         paper=(),

@@ -49,6 +49,8 @@ def head(figure: Figure, data: TableData, title: str) -> None:
     )
     if caution := warning(data):
         text += "\n" + fill(caution, _characters(figure))
+    if data.grid.has_drafts:
+        text += "\nDRAFT: some of the records are not final."
     figure.suptitle(text, fontsize=9)
 
 

@@ -155,4 +155,5 @@ def test_a_draft_has_its_own_folder(full_world, tmp_path, monkeypatch, capsys):
     assert "refused" not in capsys.readouterr().err
     assert sorted(folder.name for folder in out.iterdir()) == ["micro", "micro-draft"]
     assert "DRAFT" in (out / "micro-draft" / "table2.tex").read_text()
+    assert "DRAFT" in (out / "micro-draft" / "figure1b.svg").read_text()
     assert "DRAFT" not in (out / "micro" / "table2.tex").read_text()
