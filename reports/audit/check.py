@@ -11,12 +11,12 @@ VIT = "ViT-B/16"
 
 
 class Standing(Enum):
-    """How a printed value stands, the worse the later."""
+    """How a printed value stands; the later, the worse."""
 
-    FOLLOWS = "follow"
-    CONDITIONAL = "only under a condition"
+    FOLLOWS = "follows"
+    CONDITIONAL = "follows only under a condition"
     UNCHECKED = "not checked"
-    DOES_NOT = "do not follow"
+    DOES_NOT = "does not follow"
 
 
 @dataclass(frozen=True, kw_only=True)

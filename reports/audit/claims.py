@@ -112,15 +112,15 @@ class Count:
         return self.adapter + self.head
 
 
-def rounds_to(count: Fraction, printed: Decimal) -> bool:
-    """Whether a count in millions is the printed number to its printed digits; a printed 0 is none at all.
+def rounds_to(count: Fraction, printed: Decimal, unit: int = MILLION) -> bool:
+    """Whether a count in units is the printed number to its printed digits; a printed 0 is none at all.
 
     A count just between two printed numbers rounds to both.
     """
     if not printed:
         return count == 0
     digit = Fraction(10) ** int(printed.as_tuple().exponent)
-    return abs(count / MILLION - Fraction(printed)) <= digit / 2
+    return abs(count / unit - Fraction(printed)) <= digit / 2
 
 
 def judge(

@@ -11,7 +11,6 @@ from fractions import Fraction
 
 import pytest
 
-from reports.audit import layout
 from reports.audit.arithmetic import evaluate
 from reports.audit.claims import (
     EITHER_WAY,
@@ -24,10 +23,11 @@ from reports.audit.claims import (
     judge,
     rounds_to,
 )
+from reports.audit.layout import WIDTH, as_csv, markdown, terminal
+from reports.audit.listings import params as params_listing
 from reports.audit.params import CLAIMS, TABLES, audit, printed_counts
 from reports.cli import main
 from reports.published.parts import load_parts
-from reports.terminal import WIDTH
 
 CLAIM_OF = [(backbone, method) for backbone, claims in CLAIMS.items() for method in claims]
 
@@ -274,7 +274,7 @@ def test_what_does_not_fit_is_a_hole() -> None:
 
 
 def test_the_terminal_is_not_left(findings) -> None:
-    text = layout.terminal(findings)
+    text = terminal(params_listing.listing(findings))
     assert max(map(len, text.splitlines())) <= WIDTH
     for heading in (
         "Table 1: BERT",
@@ -288,29 +288,40 @@ def test_the_terminal_is_not_left(findings) -> None:
 
 
 def test_markdown_has_a_line_a_row(findings) -> None:
-    lines = layout.markdown(findings).splitlines()
+    lines = markdown(params_listing.listing(findings)).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == len(findings) + 2 * 6
     assert {line.replace("\\|", "").count("|") for line in table} == {7}
 
 
 def test_csv_has_the_numbers_in_full(findings) -> None:
-    rows = list(csv.DictReader(io.StringIO(layout.as_csv(findings))))
+    text = as_csv(params_listing.listing(findings).checks, with_details=True)
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == len(findings)
-    lora = next(row for row in rows if row["method"] == "lora-r8" and row["table"] == "2")
+    lora = next(row for row in rows if row["row"] == "lora-r8" and row["table"] == "table2")
     assert lora["without_head"] == "442368"
-    assert lora["printed_millions"] == "0.44"
+    assert (lora["printed"], lora["recomputed"]) == ("0.44", "0.442368")
     assert lora["verdict"] == "matches"
-    bitfit = next(row for row in rows if row["method"] == "bitfit" and row["table"] == "2")
-    assert bitfit["printed_millions"] == "0.10"
+    bitfit = next(row for row in rows if row["row"] == "bitfit" and row["table"] == "table2")
+    assert bitfit["printed"] == "0.10"
     for row in rows:
         assert abs(float(evaluate(row["formula"])) - float(row["without_head"])) < 0.01
+        assert abs(float(evaluate(row["recomputed_from"])) - 1e6 * float(row["recomputed"])) < 1
+
+
+def test_csv_counts_the_head_where_only_so_it_is_the_printed_number(findings) -> None:
+    checks = params_listing.listing(findings).checks
+    recomputed = {(one.table, one.part, one.row): one.recomputed for one in checks}
+    bert, clip = (part.name for part in load_parts("table1").parts)
+    assert recomputed["table1", bert, "partial"] == "0.800160"
+    assert recomputed["table1", clip, "unipt"] == "9.584642"
+    assert recomputed["table1", bert, "lst"] == "7.457485"  # prints 7.5 with and without
 
 
 def test_the_command_line(capsys) -> None:
     assert main(["audit", "params", "--table", "3", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert {row["table"] for row in rows} == {"3"}
+    assert {row["table"] for row in rows} == {"table3"}
     with pytest.raises(SystemExit) as stopped:
         main(["audit", "params", "--table", "4"])
     assert stopped.value.code == 2

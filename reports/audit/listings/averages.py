@@ -10,13 +10,13 @@ from reports.published.averages import AverageCheck
 
 COLUMNS = (
     Column("table", 8),
-    Column("row", 20),
-    Column("average of", 16),
+    Column("row", 22),
+    Column("mean of", 12),
     Column("printed", 8, is_number=True),
     Column("recomputed", 10, is_number=True),
     Column("verdict", 50),
 )
-OF_CELLS = {"average": "the group means", "all_set_average": "all tasks"}
+OF_CELLS = {"average": "group means", "all_set_average": "all tasks"}
 READ_AS_ACCURACIES = "the row is read as accuracies, whatever its arrows say"
 
 
