@@ -32,7 +32,9 @@ def _committed():
 
 def test_the_committed_tables_follow_from_the_committed_records(capsys):
     assert main(["check", "--results", str(RESULTS), "--out", str(TABLES)]) == 0
-    assert capsys.readouterr().out.endswith("micro paper: 0 files differ from what the records give\n")
+    assert capsys.readouterr().out.endswith(
+        "micro paper: 0 files differ from what the records give\n"
+    )
 
 
 @pytest.fixture
