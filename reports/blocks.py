@@ -7,10 +7,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 from benchmarks.harness.store import State
+from reports import published
 from reports.grid import base_of, control_of
 from reports.notes import Notes
 from reports.page import FAILED, HOLE, NOT_IN_SUITE, NOTHING, Block, Column, Entry, Page
 from reports.published import DOWN_ARROW, UP_ARROW, PublishedRow
+from reports.published.averages import check_averages
 from reports.stats import INTERVAL_METHOD, Difference, Spread
 from reports.tables import CellResult, Row, TableData
 
@@ -76,10 +78,23 @@ def legend(data: TableData) -> tuple[str, ...]:
         f"{FAILED} the run failed. {NOT_IN_SUITE} the method is not in the suite yet; it has no "
         "row where only ours are shown.",
     ]
+    if wrong := _averages_that_do_not_follow(data):
+        lines.append(
+            f"The paper's averages do not follow from its cells in {', '.join(wrong)} "
+            "(python -m reports audit averages)."
+        )
     if data.holes:
         declared = sum(len(cell.measurements) for row in data.rows for cell in row.cells.values())
         lines.append(f"Declared cells without a number: {len(data.holes)} of {declared}.")
     return tuple(lines)
+
+
+def _averages_that_do_not_follow(data: TableData) -> list[str]:
+    """The rows that the paper printed by task, of which an average is not that of its cells."""
+    if not any(row.printed for row in data.rows):
+        return []
+    checks = check_averages(published.load(data.table.name))
+    return list(dict.fromkeys(check.method for check in checks if not check.follows))
 
 
 def means_block(data: TableData) -> Block:

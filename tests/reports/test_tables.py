@@ -151,6 +151,12 @@ def test_the_papers_cells_stand_as_printed(full_world):
     )
 
 
+def test_the_papers_averages_that_do_not_follow_are_named(full_world):
+    legend = " ".join(blocks.page(full_world.table()).legend)
+    named = "in full, linear, adaptformer, ssf, moslora-r8+linear (python -m reports audit averages)"
+    assert f"The paper's averages do not follow from its cells {named}." in legend
+
+
 def test_embedded_numbers_are_called_what_they_are(full_world):
     page = blocks.page(full_world.table())
     assert "NOT a reproduction" in page.warning
