@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from reports.audit.arithmetic import evaluate
-from reports.audit.claims import Setting, Verdict, rounds_to
+from reports.audit.counting import Setting, Verdict, rounds_to
 from reports.published import costs
 
 TERA = 10**12
@@ -57,7 +57,7 @@ IS_POOLED = "the penalty's own products are of features averaged over the tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Counting:
     """How the FLOPs of one row come about.
 
     Attributes:
@@ -75,10 +75,10 @@ class Claim:
     @property
     def formula(self) -> str:
         """The whole arithmetic."""
-        return f"{CLAIMS[self.base].formula} + {self.added}" if self.base else self.added
+        return f"{COUNTINGS[self.base].formula} + {self.added}" if self.base else self.added
 
 
-def _penalised(base: str, matrices: int) -> dict[str, Claim]:
+def _penalised(base: str, matrices: int) -> dict[str, Counting]:
     """The four penalties on so many matrices of rank 2; R_e and R_c have no products of matrices."""
     has_maps = HAS_MAPS.format(maps=2 * matrices, matrices=matrices)
     products = {
@@ -88,7 +88,7 @@ def _penalised(base: str, matrices: int) -> dict[str, Claim]:
         "linear": products_of_linear(matrices, "32"),
     }
     return {
-        f"{base}+{penalty}": Claim(
+        f"{base}+{penalty}": Counting(
             base=base,
             added=" + ".join(filter(None, (maps(matrices, 2), own))),
             conditions=(IS_FORWARD, has_maps, *([IS_POOLED] if own else [])),
@@ -97,14 +97,14 @@ def _penalised(base: str, matrices: int) -> dict[str, Claim]:
     }
 
 
-CLAIMS: Mapping[str, Claim] = {
-    "full": Claim(
+COUNTINGS: Mapping[str, Counting] = {
+    "full": Counting(
         added=FULL,
         others=(Setting("the two products of the attention are left out", LINEAR),),
     ),
-    "lora-r2": Claim(base="full", added=low_rank(36, 2)),
+    "lora-r2": Counting(base="full", added=low_rank(36, 2)),
     **_penalised("lora-r2", 36),
-    "dtl": Claim(base="full", added=low_rank(12, 2)),
+    "dtl": Counting(base="full", added=low_rank(12, 2)),
     **_penalised("dtl", 12),
 }
 """By row of Table 6. Its LoRA has q, k and v of 12 blocks, as the parameters of Tables 2 and 5 say, and
@@ -119,7 +119,7 @@ class Finding:
         method: Name of the row.
         label: Printed name of the row.
         printed: Tera, as printed.
-        claim: How ours comes about.
+        counting: How ours comes about.
         verdict: How the two compare.
         conditions: What a match hangs on.
     """
@@ -127,14 +127,14 @@ class Finding:
     method: str
     label: str
     printed: Decimal
-    claim: Claim
+    counting: Counting
     verdict: Verdict
     conditions: tuple[str, ...]
 
     @property
     def value(self) -> Fraction:
         """Our count."""
-        return evaluate(self.claim.formula)
+        return evaluate(self.counting.formula)
 
 
 def audit() -> list[Finding]:
@@ -148,20 +148,20 @@ def audit() -> list[Finding]:
 
 def judge(method: str, label: str, printed: Decimal) -> Finding:
     """Compare a printed number with the arithmetic of its row."""
-    claim = CLAIMS[method]
-    hits = [other for other in claim.others if prints(other.formula, printed)]
+    counting = COUNTINGS[method]
+    hits = [other for other in counting.others if prints(other.formula, printed)]
     verdict = Verdict.NOT_REPRODUCIBLE
     conditions: tuple[str, ...] = ()
-    if prints(claim.formula, printed):
-        verdict = Verdict.ONLY_IF if claim.conditions else Verdict.MATCHES
-        conditions = claim.conditions
+    if prints(counting.formula, printed):
+        verdict = Verdict.ONLY_IF if counting.conditions else Verdict.MATCHES
+        conditions = counting.conditions
     elif hits:
-        verdict, conditions = Verdict.ONLY_IF, (*claim.conditions, _described(hits[0]))
+        verdict, conditions = Verdict.ONLY_IF, (*counting.conditions, _described(hits[0]))
     return Finding(
         method=method,
         label=label,
         printed=printed,
-        claim=claim,
+        counting=counting,
         verdict=verdict,
         conditions=conditions,
     )
@@ -185,7 +185,7 @@ def one_way_prints_all() -> bool:
     """Whether the rows without a penalty were counted alike: all with the products of attention, or none."""
     cells = costs.load_costs("table6").cells
     printed = {method: Decimal(cells[method]["flops_t"]) for method in ("full", "lora-r2", "dtl")}
-    own = {method: CLAIMS[method].added for method in ("lora-r2", "dtl")}
+    own = {method: COUNTINGS[method].added for method in ("lora-r2", "dtl")}
     return any(
         all(
             prints(" + ".join(filter(None, (network, own.get(method)))), number)
@@ -197,7 +197,7 @@ def one_way_prints_all() -> bool:
 
 def number_of_maps(base: str, printed: Decimal) -> list[int]:
     """How many maps of 768 x 768 over all tokens, beyond a row without a penalty, print a number."""
-    formula = CLAIMS[base].formula
+    formula = COUNTINGS[base].formula
     return [n for n in range(1, 1000) if prints(f"{formula} + {maps(n, 1)}", printed)]
 
 

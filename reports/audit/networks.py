@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from benchmarks import backbones
-from reports.audit.claims import Claim, Count
+from reports.audit.counting import Count, Counting
 from reports.audit.per_task import CLASSES
 from resora.petl import make_method
 
@@ -25,24 +25,24 @@ JOINT, POOLING = 1024, 32
 PROJECTIONS = ("visual_projection", "text_projection")
 
 
-def count(network: str, claim: Claim) -> tuple[Count | None, str]:
-    """Count what a claim's method trains, the head apart; the mean over datasets where these differ.
+def count(network: str, counting: Counting) -> tuple[Count | None, str]:
+    """Count what the method trains, the head apart; the mean over datasets where these differ.
 
     Returns:
         The count, or None and the reason why there is none.
     """
-    if claim.method is None:
+    if counting.method is None:
         return None, f"the suite has no such method on {network}"
-    per_task: Iterable[Mapping[str, Any]] = claim.per_task.values() or [{}]
-    settings = [{**claim.options, **options} for options in per_task]
+    per_task: Iterable[Mapping[str, Any]] = counting.per_task.values() or [{}]
+    settings = [{**counting.options, **options} for options in per_task]
     try:
         counts = [
-            _trainable(network, claim.method, tuple(sorted(options.items())))
+            _trainable(network, counting.method, tuple(sorted(options.items())))
             for options in settings
         ]
     except ValueError as error:
         return None, str(error)
-    return Count(Fraction(sum(counts), len(counts)), _head(network, claim.head or network)), ""
+    return Count(Fraction(sum(counts), len(counts)), _head(network, counting.head or network)), ""
 
 
 @cache

@@ -10,22 +10,22 @@ from benchmarks.harness.errors import UsageError
 from reports import published
 from reports.audit import retrieval, vtab
 from reports.audit.arithmetic import evaluate
-from reports.audit.claims import HEADS, Claim, Count, Head, Verdict, judge, shown
+from reports.audit.counting import HEADS, Count, Counting, Head, Verdict, judge, shown
 from reports.published.parts import load_parts
 
-Counter = Callable[[str, Claim], tuple[Count | None, str]]
+Counter = Callable[[str, Counting], tuple[Count | None, str]]
 
 TABLES = (1, 2, 3, 5)
 """Those that print parameters."""
 
-CLAIMS: Mapping[str, Mapping[str, Claim]] = {
+COUNTINGS: Mapping[str, Mapping[str, Counting]] = {
     "bert_base": retrieval.BERT,
     "clip_vit_b32": retrieval.CLIP,
     "vit_b16": vtab.VIT,
     "swin_b": vtab.SWIN,
     "convnext_b": vtab.CONVNEXT,
 }
-"""By backbone and method; a penalty has no parameters, so that its row has the claim of its base."""
+"""By backbone and method; a penalty has no parameters, so that its row is counted as its base."""
 
 HEAD_IS_OPEN = ("bert_base", "clip_vit_b32")
 """Where the paper counts the head in some rows and not in others. On VTAB-1K nobody counts it."""
@@ -57,9 +57,9 @@ class Printed:
         return self.method.partition("+")[0]
 
     @property
-    def claim(self) -> Claim:
+    def counting(self) -> Counting:
         """How its count is made."""
-        return CLAIMS[self.backbone][self.base]
+        return COUNTINGS[self.backbone][self.base]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +79,14 @@ class Finding:
     words: str
 
     @property
-    def claim(self) -> Claim:
+    def counting(self) -> Counting:
         """How the count is made."""
-        return self.printed.claim
+        return self.printed.counting
 
     @property
     def head(self) -> Head:
         """What is trained behind the network."""
-        return HEADS[self.claim.head or self.printed.backbone]
+        return HEADS[self.counting.head or self.printed.backbone]
 
     @property
     def is_added(self) -> bool:
@@ -140,12 +140,12 @@ def audit(tables: Iterable[int] = TABLES) -> list[Finding]:
 
 
 def _finding(printed: Printed, count: Counter) -> Finding:
-    claim = printed.claim
-    counted, reason = count(printed.backbone, claim)
+    counting = printed.counting
+    counted, reason = count(printed.backbone, counting)
     head_is_open = printed.backbone in HEAD_IS_OPEN
-    verdict, words = judge(claim, printed.params_m, counted, head_is_open=head_is_open)
+    verdict, words = judge(counting, printed.params_m, counted, head_is_open=head_is_open)
     if counted is None and verdict is Verdict.NOT_COUNTED:
         words = f": {reason}"
-    if counted is not None and (value := evaluate(claim.formula)) != counted.adapter:
+    if counted is not None and (value := evaluate(counting.formula)) != counted.adapter:
         words += f". The arithmetic is wrong: it gives {shown(value)}, not {shown(counted.adapter)}"
     return Finding(printed=printed, count=counted, verdict=verdict, words=words)

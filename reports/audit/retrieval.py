@@ -7,7 +7,7 @@ The image encoder of VSE∞, 3.69 M, is trained in every row of the first half a
 
 from __future__ import annotations
 
-from reports.audit.claims import Claim, Setting
+from reports.audit.counting import Counting, Setting
 
 _LAYER = "12 x 768^2 + 13 x 768"
 
@@ -18,29 +18,31 @@ _LADDERS = (
 )
 
 BERT = {
-    "full": Claim(
+    "full": Counting(
         method="full",
         formula=f"(30,522 + 512 + 2) x 768 + 2 x 768 + 12 x ({_LAYER}) + 768^2 + 768",
     ),
-    "partial": Claim(method="partial", options={"blocks": 0}, formula="0", setting="BERT frozen"),
-    "adapter": Claim(
+    "partial": Counting(
+        method="partial", options={"blocks": 0}, formula="0", setting="BERT frozen"
+    ),
+    "adapter": Counting(
         method="adapter",
         options={"reduction": 16},
         formula="24 x (768 x 48 + 48 + 48 x 768 + 768)",
         setting="after attention and MLP, reduction 16",
     ),
-    "bitfit": Claim(
+    "bitfit": Counting(
         method="bitfit",
         formula="768 + 12 x 11 x 768 + 768",
         setting="those of LayerNorms and of the pooler too",
     ),
-    "prefix": Claim(
+    "prefix": Counting(
         method="prefix",
         formula="30 x 768 + 768 x 512 + 512 + 512 x 24 x 768 + 24 x 768",
         setting="30 positions, through an MLP of width 512",
     ),
-    "ssf": Claim(method="ssf", formula="12 x 2 x (4 x 768 + 4 x 768 + 768 + 2 x 768) + 2 x 768"),
-    "fact-tk": Claim(
+    "ssf": Counting(method="ssf", formula="12 x 2 x (4 x 768 + 4 x 768 + 768 + 2 x 768) + 2 x 768"),
+    "fact-tk": Counting(
         method="fact-tk",
         options={"rank": 32},
         formula="2 x 768 x 32 + 32^3 + 144 x 32",
@@ -53,7 +55,7 @@ BERT = {
             Setting("FacT-TT, r = 16", "2 x 768 x 16 + 144 x 16^2"),
         ),
     ),
-    "lst": Claim(
+    "lst": Counting(
         method="lst",
         head="pooling",
         options={"out_features": 1024},
@@ -63,7 +65,7 @@ BERT = {
         ),
         setting="side network of 768 / 4 = 192 channels",
     ),
-    "unipt": Claim(
+    "unipt": Counting(
         method="unipt",
         head="pooling",
         options={"out_features": 1024},
@@ -71,7 +73,7 @@ BERT = {
             "13 x (768 x 512 + 512 + 2 x 512) + 512 + 1 + 512^2 + 512 + 2 x 512 + 512 x 1,024 + 1,024"
         ),
     ),
-    "adalora-r8": Claim(
+    "adalora-r8": Counting(
         method="adalora-r8",
         formula="12 x 3 x (2 x 768 x 12 + 12)",
         setting="q, k and v at the first rank, 12",
@@ -86,7 +88,7 @@ BERT = {
             ),
         ),
     ),
-    "lora-r8": Claim(
+    "lora-r8": Counting(
         method="lora-r8",
         options={"targets": ("q", "v"), "scale": 2.0},
         formula="12 x 2 x 2 x 768 x 8",
@@ -96,17 +98,17 @@ BERT = {
 }
 
 CLIP = {
-    "full": Claim(
+    "full": Counting(
         method="full",
         formula=(
             f"(49,408 + 77) x 512 + 12 x (12 x 512^2 + 13 x 512) + 2 x 512 "
             f"+ 768 + 32 x 32 x 3 x 768 + 50 x 768 + 4 x 768 + 12 x ({_LAYER}) + 1"
         ),
     ),
-    "partial": Claim(
+    "partial": Counting(
         method="partial", options={"blocks": 0}, formula="0", setting="both encoders frozen"
     ),
-    "adapter": Claim(
+    "adapter": Counting(
         method="adapter",
         options={"reduction": 8},
         formula="24 x (2 x 768 x 96 + 96 + 768) + 24 x (2 x 512 x 64 + 64 + 512)",
@@ -122,31 +124,31 @@ CLIP = {
             ),
         ),
     ),
-    "bitfit": Claim(
+    "bitfit": Counting(
         method="bitfit",
         formula="12 x 11 x (768 + 512) + 2 x 768 + 512",
         setting="those of LayerNorms too",
         others=(Setting("the biases of LayerNorms are not counted", "12 x 9 x (768 + 512)"),),
     ),
-    "vpt-deep": Claim(
+    "vpt-deep": Counting(
         method="vpt-deep",
         options={"tokens": 10},
         formula="12 x (768 + 512) x 10",
         setting="10 tokens in each block of both towers",
         assumes="there are 10 to 16 tokens (nothing says how many)",
     ),
-    "ssf": Claim(
+    "ssf": Counting(
         method="ssf",
         formula="12 x 2 x 11 x (768 + 512) + 2 x (3 x 768 + 512)",
         because="every linear layer and LayerNorm of both towers has its scale and shift already",
     ),
-    "fact-tk": Claim(
+    "fact-tk": Counting(
         method="fact-tk",
         options={"rank": 32},
         formula="2 x (768 + 512) x 32 + 2 x (32^3 + 144 x 32)",
         setting="r = 32 in each tower",
     ),
-    "lst": Claim(
+    "lst": Counting(
         method="lst",
         formula="13 x (768 x 512 + 512) + 13 x (512^2 + 512) + 2 x (512^2 + 512 + 14)",
         setting="gated maps to 512 beside each tower, as in UniPT's code",
@@ -163,12 +165,12 @@ CLIP = {
             ),
         ),
     ),
-    "unipt": Claim(
+    "unipt": Counting(
         method="unipt",
         formula="13 x (768 x 512 + 512) + 13 x (512^2 + 512) + 2 x (2 x (512^2 + 512) + 512 + 1)",
         setting="a side network for each tower",
     ),
-    "adalora-r8": Claim(
+    "adalora-r8": Counting(
         method="adalora-r8",
         formula="12 x 3 x (2 x 768 x 12 + 12) + 12 x 3 x (2 x 512 x 12 + 12)",
         setting="q, k and v at the first rank, 12",
@@ -183,7 +185,7 @@ CLIP = {
             ),
         ),
     ),
-    "lora-r8": Claim(
+    "lora-r8": Counting(
         method="lora-r8",
         options={"targets": ("q", "v"), "scale": 2.0},
         formula="12 x 2 x 2 x 8 x (768 + 512)",

@@ -5,22 +5,22 @@ Means over datasets: "/ 19". Sources of settings: the paper where it names one, 
 
 from __future__ import annotations
 
-from reports.audit.claims import Claim, Setting
+from reports.audit.counting import Counting, Setting
 from reports.audit.per_task import DTL_PLUS_KERNEL, FACT_TK_RANK, NOAH_SUBNETS, VPT_TOKENS
 
 _FACT_RANKS = {task: {"rank": rank} for task, rank in FACT_TK_RANK.items()}
 
 VIT = {
-    "full": Claim(
+    "full": Counting(
         method="full",
         formula="16 x 16 x 3 x 768 + 768 + 768 + 197 x 768 + 12 x (12 x 768^2 + 13 x 768) + 2 x 768",
     ),
-    "linear": Claim(method="linear", formula="0"),
-    "bitfit": Claim(
+    "linear": Counting(method="linear", formula="0"),
+    "bitfit": Counting(
         method="bitfit",
         formula="12 x (3 x 768 + 768 + 4 x 768 + 768 + 2 x 768) + 768 + 768",
     ),
-    "vpt-deep": Claim(
+    "vpt-deep": Counting(
         method="vpt-deep",
         per_task={task: {"tokens": tokens} for task, tokens in VPT_TOKENS.items()},
         formula="12 x 768 x 1,398 / 19",
@@ -30,12 +30,12 @@ VIT = {
             "tokens is not to be had, and the one that is gives 73.6"
         ),
     ),
-    "lst": Claim(
+    "lst": Counting(
         method="lst",
         formula="12 x (12 x 96^2 + 13 x 96) + 13 x (768 x 96 + 96) + 96 x 768 + 768 + 12",
         setting="side network of 768 / 8 = 96 channels",
     ),
-    "adalora-r8": Claim(
+    "adalora-r8": Counting(
         method="adalora-r8",
         formula="12 x 3 x (2 x 768 x 12 + 12)",
         setting="q, k and v at the first rank, 12",
@@ -43,10 +43,10 @@ VIT = {
             Setting("it is counted at the rank that is left, 8", "12 x 3 x (2 x 768 x 8 + 8)"),
         ),
     ),
-    "adaptformer": Claim(
+    "adaptformer": Counting(
         method="adaptformer", formula="12 x (768 x 8 + 8 + 8 x 768 + 768)", setting="width 8"
     ),
-    "noah": Claim(
+    "noah": Counting(
         method="noah",
         per_task={task: {"subnet": sizes} for task, sizes in NOAH_SUBNETS.items()},
         formula="(1,306 x 768 + 1,240 x 4 x 768 + 1,207 x (2 x 768 + 1) + 19 x 12 x 768) / 19",
@@ -58,25 +58,25 @@ VIT = {
             ),
         ),
     ),
-    "ssf": Claim(
+    "ssf": Counting(
         method="ssf",
         formula="12 x 2 x (768 + 3 x 768 + 768 + 768 + 4 x 768 + 768) + 2 x 768 + 2 x 768",
     ),
-    "fact-tk": Claim(
+    "fact-tk": Counting(
         method="fact-tk",
         per_task=_FACT_RANKS,
         formula="(13 x (2 x 768 x 32 + 32^3 + 144 x 32) + 6 x (2 x 768 x 16 + 16^3 + 144 x 16)) / 19",
         setting="mean over the 19 datasets: r = 32 on 13, r = 16 on 6",
     ),
     **{
-        f"lora-r{rank}": Claim(
+        f"lora-r{rank}": Counting(
             method=f"lora-r{rank}",
             formula=f"12 x 3 x 2 x 768 x {rank}",
             setting="q, k and v, an own pair each",
         )
         for rank in (2, 4, 8)
     },
-    "moslora-r8": Claim(
+    "moslora-r8": Counting(
         method="moslora-r8",
         formula="12 x 3 x (2 x 768 x 8 + 8^2)",
         setting="q, k and v as for LoRA",
@@ -85,7 +85,7 @@ VIT = {
             "fc2 or the fused qkv gives 0.40"
         ),
     ),
-    "dtl-plus": Claim(
+    "dtl-plus": Counting(
         method="dtl-plus",
         per_task={task: {"kernel": kernel} for task, kernel in DTL_PLUS_KERNEL.items()},
         formula="12 x 2 x 768 x 2 + 768 x (6 x 3^2 + 4 x 4^2 + 9 x 5^2) / 19",
@@ -103,15 +103,15 @@ _SWIN_BIASES = "11 x 12,032 + 2 x 128 + 4 x (128 + 256 + 512) + 1,024"
 _SWIN_CSN = "18 x 2 x 512 x 4 + 2 x 2 x 1,024 x 4"
 
 SWIN = {
-    "full": Claim(
+    "full": Counting(
         method="full",
         formula=(
             "4 x 4 x 3 x 128 + 3 x 128 + 12 x (2 x 128^2 + 2 x 256^2 + 18 x 512^2 + 2 x 1,024^2) "
             "+ 13 x 12,032 + 169 x 376 + 8 x (128^2 + 256^2 + 512^2) + 8 x (128 + 256 + 512) + 2 x 1,024"
         ),
     ),
-    "linear": Claim(method="linear", formula="0"),
-    "bitfit": Claim(
+    "linear": Counting(method="linear", formula="0"),
+    "bitfit": Counting(
         method="bitfit",
         formula=_SWIN_BIASES,
         others=(
@@ -121,14 +121,14 @@ SWIN = {
             ),
         ),
     ),
-    "vpt-deep": Claim(
+    "vpt-deep": Counting(
         method="vpt-deep",
         options={"tokens": 10},
         formula="12,032 x 10",
         setting="10 tokens in each block; all widths add up to 12,032",
         others=(Setting("each dataset has 13 tokens on average", "12,032 x 13"),),
     ),
-    "fact-tk": Claim(
+    "fact-tk": Counting(
         method="fact-tk",
         per_task=_FACT_RANKS,
         formula=(
@@ -137,7 +137,7 @@ SWIN = {
         setting="U and V a stage, one core; the ranks of ViT-B/16",
         others=(Setting("it is FacT-TT at r = 16", "2 x 1,920 x 16 + 288 x 16^2"),),
     ),
-    "dtl-plus": Claim(
+    "dtl-plus": Counting(
         method="dtl-plus",
         options={"rank": 4, "kernel": 5},
         formula=f"{_SWIN_CSN} + 25 x (512 + 1,024)",
@@ -147,7 +147,7 @@ SWIN = {
 }
 
 CONVNEXT = {
-    "lora-r8": Claim(
+    "lora-r8": Counting(
         method="lora-r8",
         formula="8 x (128 + 4 x 128) x 3 + 8 x (256 + 4 x 256) x 3 + 8 x (512 + 4 x 512) x 27 "
         "+ 8 x (1,024 + 4 x 1,024) x 3",

@@ -12,12 +12,12 @@ from fractions import Fraction
 import pytest
 
 from reports.audit.arithmetic import evaluate
-from reports.audit.claims import (
+from reports.audit.counting import (
     EITHER_WAY,
     HEAD_COUNTED,
     HEAD_LEFT_OUT,
-    Claim,
     Count,
+    Counting,
     Setting,
     Verdict,
     judge,
@@ -25,11 +25,11 @@ from reports.audit.claims import (
 )
 from reports.audit.layout import WIDTH, as_csv, markdown, terminal
 from reports.audit.listings import params as params_listing
-from reports.audit.params import CLAIMS, TABLES, audit, printed_counts
+from reports.audit.params import COUNTINGS, TABLES, audit, printed_counts
 from reports.cli import main
 from reports.published.parts import load_parts
 
-CLAIM_OF = [(backbone, method) for backbone, claims in CLAIMS.items() for method in claims]
+CLAIM_OF = [(backbone, method) for backbone, claims in COUNTINGS.items() for method in claims]
 
 # Every count that a paper, a repository or our own arithmetic has found before, without the head.
 COUNTS = {
@@ -140,44 +140,44 @@ def test_a_count_rounds_to_the_printed_digits(count: int, printed: str, does: bo
     assert rounds_to(Fraction(count), Decimal(printed)) is does
 
 
-def claim(**options) -> Claim:
-    return Claim(method="lora-r8", formula="100,000", **options)
+def counting(**options) -> Counting:
+    return Counting(method="lora-r8", formula="100,000", **options)
 
 
 def test_a_match_says_if_the_head_is_counted_where_that_is_open() -> None:
     count = Count(Fraction(100_000), Fraction(40_000))
     for printed, words in (("0.10", HEAD_LEFT_OUT), ("0.14", HEAD_COUNTED), ("0.1", EITHER_WAY)):
-        assert judge(claim(), Decimal(printed), count, head_is_open=True) == (
+        assert judge(counting(), Decimal(printed), count, head_is_open=True) == (
             Verdict.MATCHES,
             words,
         )
-    closed = judge(claim(), Decimal("0.10"), count, head_is_open=False)
+    closed = judge(counting(), Decimal("0.10"), count, head_is_open=False)
     assert closed == (Verdict.MATCHES, "")
-    closed = judge(claim(), Decimal("0.14"), count, head_is_open=False)
+    closed = judge(counting(), Decimal("0.14"), count, head_is_open=False)
     assert closed == (Verdict.ONLY_IF, " the head is counted")
 
 
 def test_a_condition_holds_only_if_its_arithmetic_does() -> None:
     count = Count(Fraction(100_000), Fraction(0))
     others = (Setting("this", "2 x 100,000"), Setting("that", "3 x 100,000"))
-    verdict, words = judge(claim(others=others), Decimal("0.2"), count, head_is_open=False)
+    verdict, words = judge(counting(others=others), Decimal("0.2"), count, head_is_open=False)
     assert verdict is Verdict.ONLY_IF
     assert words.startswith(" this (2 x 100,000 = 200,000). Would not print it: that")
-    verdict, words = judge(claim(others=others), Decimal("0.4"), count, head_is_open=False)
+    verdict, words = judge(counting(others=others), Decimal("0.4"), count, head_is_open=False)
     assert verdict is Verdict.NOT_REPRODUCIBLE
-    assert judge(claim(), Decimal("0.4"), None, head_is_open=False)[0] is Verdict.NOT_COUNTED
+    assert judge(counting(), Decimal("0.4"), None, head_is_open=False)[0] is Verdict.NOT_COUNTED
 
 
 def test_a_match_hangs_on_what_is_assumed() -> None:
     count = Count(Fraction(100_000), Fraction(0))
-    verdict = judge(claim(assumes="so it is"), Decimal("0.10"), count, head_is_open=False)
+    verdict = judge(counting(assumes="so it is"), Decimal("0.10"), count, head_is_open=False)
     assert verdict == (Verdict.ONLY_IF, " so it is")
 
 
 def test_the_prompts_of_clip_are_10_to_16() -> None:
     fits = [n for n in range(1, 30) if rounds_to(Fraction(12 * (768 + 512) * n), Decimal("0.2"))]
     assert fits == list(range(10, 17))
-    assert "10 to 16" in str(CLAIMS["clip_vit_b32"]["vpt-deep"].assumes)
+    assert "10 to 16" in str(COUNTINGS["clip_vit_b32"]["vpt-deep"].assumes)
 
 
 def test_the_prompts_of_vit_would_be_60_2_to_61_3() -> None:
@@ -190,14 +190,14 @@ def test_every_printed_count_has_a_claim_and_every_claim_a_row() -> None:
     rows = [row for table in TABLES for row in printed_counts(table)]
     assert len(rows) == 24 + 17 + 10 + 15
     assert {(row.backbone, row.base) for row in rows} == set(CLAIM_OF)
-    assert all(row.claim for row in rows)
+    assert all(row.counting for row in rows)
 
 
 def test_every_formula_is_the_count(findings) -> None:
     for found in findings:
         where = f"{found.printed.backbone} {found.printed.method}"
         assert found.count is not None, f"{where}: {found.words}"
-        assert evaluate(found.claim.formula) == found.count.adapter, where
+        assert evaluate(found.counting.formula) == found.count.adapter, where
         assert found.head.value == found.count.head, where
         assert "arithmetic is wrong" not in found.words
 
@@ -225,7 +225,7 @@ def test_the_verdicts(findings) -> None:
 def test_a_reason_is_given_exactly_where_a_count_cannot_be_had(findings) -> None:
     for found in findings:
         is_lost = found.verdict is Verdict.NOT_REPRODUCIBLE
-        assert (found.claim.because is not None) is is_lost, found.printed
+        assert (found.counting.because is not None) is is_lost, found.printed
 
 
 def test_a_penalty_counts_nothing(findings) -> None:
@@ -240,8 +240,8 @@ def test_a_penalty_counts_nothing(findings) -> None:
 def test_conditions_are_what_the_method_counts(backbone, row, index, method, options) -> None:
     from reports.audit import networks
 
-    other = CLAIMS[backbone][row].others[index]
-    built, reason = networks.count(backbone, Claim(method=method, options=options, formula="0"))
+    other = COUNTINGS[backbone][row].others[index]
+    built, reason = networks.count(backbone, Counting(method=method, options=options, formula="0"))
     assert built is not None, reason
     assert built.adapter == other.value, other.condition
 
@@ -249,18 +249,18 @@ def test_conditions_are_what_the_method_counts(backbone, row, index, method, opt
 def test_the_largest_noah_subnet_is_that_of_svhn() -> None:
     from reports.audit import networks
 
-    claims = CLAIMS["vit_b16"]["noah"]
+    counting = COUNTINGS["vit_b16"]["noah"]
     sizes = {}
-    for task, options in claims.per_task.items():
-        built, _ = networks.count("vit_b16", Claim(method="noah", options=options, formula="0"))
+    for task, options in counting.per_task.items():
+        built, _ = networks.count("vit_b16", Counting(method="noah", options=options, formula="0"))
         assert built is not None
         sizes[task] = built.adapter
     assert max(sizes, key=sizes.__getitem__) == "svhn"
-    assert sizes["svhn"] == claims.others[0].value == 431_686
+    assert sizes["svhn"] == counting.others[0].value == 431_686
 
 
 def test_convnext_prints_the_count_of_swin() -> None:
-    swin, widths = CLAIMS["convnext_b"]["lora-r8"].others[:2]
+    swin, widths = COUNTINGS["convnext_b"]["lora-r8"].others[:2]
     assert swin.value == widths.value == 577_536
     assert rounds_to(swin.value, Decimal("0.58"))
 
@@ -268,7 +268,7 @@ def test_convnext_prints_the_count_of_swin() -> None:
 def test_what_does_not_fit_is_a_hole() -> None:
     from reports.audit import networks
 
-    count, reason = networks.count("swin_b", Claim(method="noah", formula="0"))
+    count, reason = networks.count("swin_b", Counting(method="noah", formula="0"))
     assert count is None
     assert "noah" in reason
 
@@ -330,7 +330,7 @@ def test_the_command_line(capsys) -> None:
 def test_a_missing_package_is_named(monkeypatch, capsys) -> None:
     from reports.audit import networks
 
-    def count(network, claim):
+    def count(network, counting):
         raise ModuleNotFoundError("No module named 'transformers'", name="transformers")
 
     monkeypatch.setattr(networks, "count", count)

@@ -12,7 +12,7 @@ import pytest
 
 from reports.audit import flops
 from reports.audit.arithmetic import evaluate
-from reports.audit.claims import Verdict
+from reports.audit.counting import Verdict
 from reports.audit.layout import WIDTH, markdown, terminal
 from reports.audit.listings import flops as flops_listing
 from reports.cli import main

@@ -153,7 +153,9 @@ def test_the_papers_cells_stand_as_printed(full_world):
 
 def test_the_papers_averages_that_do_not_follow_are_named(full_world):
     legend = " ".join(blocks.page(full_world.table()).legend)
-    named = "in full, linear, adaptformer, ssf, moslora-r8+linear (python -m reports audit averages)"
+    named = (
+        "in full, linear, adaptformer, ssf, moslora-r8+linear (python -m reports audit averages)"
+    )
     assert f"The paper's averages do not follow from its cells {named}." in legend
 
 

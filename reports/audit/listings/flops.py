@@ -8,10 +8,10 @@ from fractions import Fraction
 
 from reports.audit.arithmetic import evaluate
 from reports.audit.check import Check, Standing, row_of_table6
-from reports.audit.claims import Verdict, shown
+from reports.audit.counting import Verdict, shown
 from reports.audit.deltas import RANKS
 from reports.audit.flops import (
-    CLAIMS,
+    COUNTINGS,
     FULL,
     NEEDS,
     READINGS,
@@ -76,13 +76,13 @@ def listing(findings: Sequence[Finding]) -> Listing:
 
 
 def _cells(found: Finding, notes: Notes) -> tuple[str, ...]:
-    base = f"{_label(found.claim.base)} + " if found.claim.base else ""
+    base = f"{_label(found.counting.base)} + " if found.counting.base else ""
     marks = " ".join(notes.mark(condition) for condition in found.conditions)
     return (
         found.label,
         str(found.printed),
         tera(found.value),
-        base + found.claim.added,
+        base + found.counting.added,
         f"{found.verdict.value} {marks}".rstrip(),
     )
 
@@ -102,7 +102,7 @@ def _readings(found: dict[str, Finding]) -> Section:
 
 def _reading(reading: Reading, found: Finding) -> tuple[str, ...]:
     does = prints(f"{FULL} + {reading.added}", found.printed)
-    base = _label(found.claim.base or "full")
+    base = _label(found.counting.base or "full")
     symbol = found.label.removeprefix("+ ").partition(" (")[0]
     return (
         f"{base} + {symbol}, {found.printed}",
@@ -115,7 +115,7 @@ def _reading(reading: Reading, found: Finding) -> tuple[str, ...]:
 
 def _maps(found: Finding) -> str:
     """What a printed number says of the matrices, if all blocks have the same ones at a rank of the paper."""
-    base = found.claim.base or "full"
+    base = found.counting.base or "full"
     fits = number_of_maps(base, found.printed)
     if not fits:
         return f"No number of maps of 768 x 768 over all tokens gives {_label(base)}'s {found.printed}."
@@ -156,7 +156,7 @@ def _closing(findings: Sequence[Finding]) -> str:
     counts = ", ".join(f"{by_verdict[one]} {WORDS[one]}" for one in WORDS if by_verdict[one])
     text = f"{len(findings)} printed FLOPs: {counts}."
     if not one_way_prints_all():
-        more = tera(evaluate(CLAIMS["lora-r2"].added), digits=4)
+        more = tera(evaluate(COUNTINGS["lora-r2"].added), digits=4)
         printed = {found.method: found.printed for found in findings}
         text += (
             f" No one way of counting prints both {printed['full']} for Full and {printed['lora-r2']} for "
@@ -177,7 +177,7 @@ def _check(found: Finding) -> Check:
         what="flops_t",
         printed=str(found.printed),
         recomputed=tera(found.value, digits=6),
-        source=found.claim.formula,
+        source=found.counting.formula,
         verdict=found.verdict.value,
         reason="; ".join(found.conditions),
         standing=STANDING[found.verdict],

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import groupby
 
 from reports.audit.check import Check, Standing
-from reports.audit.claims import (
+from reports.audit.counting import (
     HEAD_COUNTED,
     HEAD_LEFT_OUT,
     MILLION,
@@ -58,8 +58,8 @@ def _section(title: str, rows: Sequence[Finding]) -> Section:
 
 def _cells(found: Finding, notes: Notes) -> tuple[str, ...]:
     """The cells of a row; what is too long for one becomes a note."""
-    count, claim = found.count, found.claim
-    setting = f"  ({claim.setting})" if claim.setting else ""
+    count, counting = found.count, found.counting
+    setting = f"  ({counting.setting})" if counting.setting else ""
     verdict = found.verdict.value + found.words
     if len(verdict) > COLUMNS[-1].width:
         verdict = f"{found.verdict.value} {notes.mark(verdict)}"
@@ -68,7 +68,7 @@ def _cells(found: Finding, notes: Notes) -> tuple[str, ...]:
         str(found.printed.params_m),
         HOLE if count is None else shown(count.adapter),
         HOLE if count is None else shown(count.total),
-        SAME if found.is_added else claim.formula + setting,
+        SAME if found.is_added else counting.formula + setting,
         verdict,
     )
 
@@ -100,14 +100,14 @@ def _closing(findings: Sequence[Finding]) -> str:
 
 def _check(found: Finding) -> Check:
     """The count as a check: with the head where only so it is the printed one."""
-    printed, count, claim, head = found.printed, found.count, found.claim, found.head
-    recomputed, source = "", claim.formula
+    printed, count, counting, head = found.printed, found.count, found.counting, found.head
+    recomputed, source = "", counting.formula
     sizes: tuple[str, ...] = ("", "", "")
     if count is not None:
         sizes = tuple(map(_in_full, (count.adapter, count.head, count.total)))
         size = count.adapter
         if rounds_to(count.total, printed.params_m) and not rounds_to(size, printed.params_m):
-            size, source = count.total, f"{claim.formula} + {head.formula}"
+            size, source = count.total, f"{counting.formula} + {head.formula}"
         recomputed = f"{float(size / MILLION):.6f}"
     return Check(
         audit="params",
@@ -125,8 +125,8 @@ def _check(found: Finding) -> Check:
             "backbone": printed.backbone,
             "label": printed.label,
             **dict(zip(("without_head", "head", "with_head"), sizes, strict=True)),
-            "formula": claim.formula,
-            "setting": claim.setting or "",
+            "formula": counting.formula,
+            "setting": counting.setting or "",
             "head_is": head.words,
             "head_formula": head.formula,
         },

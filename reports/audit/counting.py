@@ -41,7 +41,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Counting:
     """How the count of one row is made.
 
     Attributes:
@@ -124,12 +124,12 @@ def rounds_to(count: Fraction, printed: Decimal, unit: int = MILLION) -> bool:
 
 
 def judge(
-    claim: Claim, printed: Decimal, count: Count | None, *, head_is_open: bool
+    counting: Counting, printed: Decimal, count: Count | None, *, head_is_open: bool
 ) -> tuple[Verdict, str]:
     """Compare a printed count with ours.
 
     Args:
-        claim: How we count.
+        counting: How we count.
         printed: The printed number, in millions.
         count: Ours; None where it could not be counted.
         head_is_open: Whether the table leaves open if the head is counted, so that either is a match.
@@ -141,26 +141,26 @@ def judge(
     whole = count is not None and rounds_to(count.total, printed)
     if head_is_open and (bare or whole):
         both = EITHER_WAY if bare else HEAD_COUNTED
-        return _matching(claim, both if whole else HEAD_LEFT_OUT)
+        return _matching(counting, both if whole else HEAD_LEFT_OUT)
     if bare:
-        return _matching(claim, "")
+        return _matching(counting, "")
     if whole:
         return Verdict.ONLY_IF, " the head is counted"
-    hits = [other for other in claim.others if rounds_to(other.value, printed)]
-    misses = [other for other in claim.others if other not in hits]
+    hits = [other for other in counting.others if rounds_to(other.value, printed)]
+    misses = [other for other in counting.others if other not in hits]
     tried = f". Would not print it: {'; '.join(map(_described, misses))}" if misses else ""
-    if claim.because is None and hits:
+    if counting.because is None and hits:
         return Verdict.ONLY_IF, " " + "; or if ".join(map(_described, hits)) + tried
-    if claim.because is None and count is None:
+    if counting.because is None and count is None:
         return Verdict.NOT_COUNTED, ""
     also = f". Would print it: {'; '.join(map(_described, hits))}" if hits else ""
-    return Verdict.NOT_REPRODUCIBLE, f": {claim.because or 'no reason known'}{also}{tried}"
+    return Verdict.NOT_REPRODUCIBLE, f": {counting.because or 'no reason known'}{also}{tried}"
 
 
-def _matching(claim: Claim, head: str) -> tuple[Verdict, str]:
-    if claim.assumes is None:
+def _matching(counting: Counting, head: str) -> tuple[Verdict, str]:
+    if counting.assumes is None:
         return Verdict.MATCHES, head
-    return Verdict.ONLY_IF, f" {claim.assumes}{head}"
+    return Verdict.ONLY_IF, f" {counting.assumes}{head}"
 
 
 def _described(other: Setting) -> str:
