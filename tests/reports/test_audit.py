@@ -29,7 +29,7 @@ from reports.audit.params import COUNTINGS, TABLES, audit, printed_counts
 from reports.cli import main
 from reports.published.parts import load_parts
 
-CLAIM_OF = [(backbone, method) for backbone, claims in COUNTINGS.items() for method in claims]
+COUNTING_OF = [(backbone, method) for backbone, countings in COUNTINGS.items() for method in countings]
 
 # Every count that a paper, a repository or our own arithmetic has found before, without the head.
 COUNTS = {
@@ -84,7 +84,7 @@ NOT_REPRODUCIBLE = {
     "clip_vit_b32": "ssf lst lora-r8",
 }
 
-# Conditions and settings of claims that the suite can build: backbone, row, which one, method, options.
+# Conditions and settings of countings that the suite can build: backbone, row, which one, method, options.
 BUILT = [
     ("vit_b16", "adalora-r8", 0, "adalora-r8", {"initial_rank": 8}),
     ("vit_b16", "dtl-plus", 0, "dtl-plus", {"kernel": 3}),
@@ -186,10 +186,10 @@ def test_the_prompts_of_vit_would_be_60_2_to_61_3() -> None:
     assert rounds_to(Fraction(9216 * 6023, 100), Decimal("0.56"))
 
 
-def test_every_printed_count_has_a_claim_and_every_claim_a_row() -> None:
+def test_every_printed_count_has_a_counting_and_every_counting_a_row() -> None:
     rows = [row for table in TABLES for row in printed_counts(table)]
     assert len(rows) == 24 + 17 + 10 + 15
-    assert {(row.backbone, row.base) for row in rows} == set(CLAIM_OF)
+    assert {(row.backbone, row.base) for row in rows} == set(COUNTING_OF)
     assert all(row.counting for row in rows)
 
 
@@ -219,7 +219,7 @@ def test_the_verdicts(findings) -> None:
         for backbone, methods in rows.items()
         for method in methods.split()
     }
-    assert {key: found[key] for key in CLAIM_OF} == expected
+    assert {key: found[key] for key in COUNTING_OF} == expected
 
 
 def test_a_reason_is_given_exactly_where_a_count_cannot_be_had(findings) -> None:
