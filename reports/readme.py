@@ -12,8 +12,8 @@ from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS
 from reports import blocks, claims, markdown, stats
 from reports.build import load_tables
-from reports.grid import Grid, base_of, control_of, load_grid
-from reports.page import with_columns
+from reports.grid import CONTROL, Grid, base_of, control_of, load_grid
+from reports.page import Block, Column, Entry, with_columns
 from reports.stats import Difference
 from reports.tables import TableData
 
@@ -57,6 +57,7 @@ def render(results: Path) -> str:
         _introduction(two),
         *_means(two),
         *_means(five),
+        *_redundancies(two.grid),
         "\n".join(map(_item, (*_facts(two.grid), _claims(results), _costs(results)))),
         f"![Redundancy after training, by method]({FOLDER}/redundancy.png)",
         f"![Gain of the penalty by task]({FOLDER}/figure1b.png)",
@@ -111,28 +112,34 @@ def _means(data: TableData) -> Iterator[str]:
 
 def _facts(grid: Grid) -> Iterator[str]:
     tasks = [task.name for task in grid.benchmark.tasks]
-    found = stats.paired_difference(grid.values("lora-r8"), grid.values("linear"), tasks)
-    if found:
+    if found := stats.paired_difference(grid.values("lora-r8"), grid.values("linear"), tasks):
         yield f"`lora-r8` over `linear`: {_difference(found)} points."
     penalised = [method for method in grid.benchmark.methods if control_of(method)]
-    for method in penalised:
-        control, base = control_of(method), base_of(method)
-        assert control is not None
-        assert base is not None
-        over = stats.paired_difference(grid.values(method), grid.values(control), tasks)
-        if over is None:
-            continue
-        line = f"`{method}` over the control: {_difference(over)} points, {_verdict(over)}"
-        if redundancy := _redundancy(grid, method, control):
-            line += f"; {redundancy}"
-        yield line + "."
+    over = {method: _over(grid, method, control_of(method)) for method in penalised}
+    known = {method: found for method, found in over.items() if found}
+    if known:
+        apart = [
+            f"`{method}` {_difference(found)}"
+            for method, found in known.items()
+            if found.excludes_zero
+        ]
+        yield (
+            f"Penalties over the control: of {len(known)} differences those that leave zero out are {len(apart)}"
+            f"{''.join(f', {text}' for text in apart)}; by chance one in twenty would."
+        )
     for base in dict.fromkeys(parse_method(method).base for method in penalised):
-        over = stats.paired_difference(grid.values(f"{base}+control"), grid.values(base), tasks)
-        if over:
+        if found := _over(grid, f"{base}+{CONTROL}", base):
             yield (
-                f"The control over `{base}`, which has trained half as long: {_difference(over)} points, "
-                f"{_verdict(over)}."
+                f"The control over `{base}`, which has trained half as long: {_difference(found)} points, "
+                f"{_verdict(found)}."
             )
+
+
+def _over(grid: Grid, method: str, rival: str | None) -> Difference | None:
+    tasks = [task.name for task in grid.benchmark.tasks]
+    if rival is None:
+        return None
+    return stats.paired_difference(grid.values(method), grid.values(rival), tasks)
 
 
 def _difference(found: Difference) -> str:
@@ -146,17 +153,28 @@ def _verdict(found: Difference) -> str:
     return "not told from zero"
 
 
-def _redundancy(grid: Grid, method: str, control: str) -> str | None:
-    """How much redundancy is left beside the control, and in how many pairs it is lower."""
-    ours, theirs = (_by_cell(grid, name) for name in (method, control))
-    pairs = [(ours[key], theirs[key]) for key in ours if key in theirs]
-    if not pairs:
-        return None
-    lower = sum(one < other for one, other in pairs)
-    means = [sum(values) / len(pairs) for values in zip(*pairs, strict=True)]
-    return (
-        f"redundancy {means[0]:.3f} against {means[1]:.3f}, lower in {lower} of {len(pairs)} pairs"
-    )
+def _redundancies(grid: Grid) -> Iterator[str]:
+    """How much redundancy each penalty leaves, and in how many pairs that is less than the control's."""
+    rows = []
+    for method in grid.benchmark.methods:
+        control, base = control_of(method), base_of(method)
+        if control is None or base is None:
+            continue
+        ours, theirs, before = (_by_cell(grid, name) for name in (method, control, base))
+        pairs = [key for key in ours if key in theirs and key in before]
+        if not pairs:
+            continue
+        means = [sum(found[key] for key in pairs) / len(pairs) for found in (before, theirs, ours)]
+        lower = sum(ours[key] < theirs[key] for key in pairs)
+        cells = (*(f"{mean:.3f}" for mean in means), f"{lower} of {len(pairs)}")
+        rows.append((method, tuple(map(Entry, cells))))
+    if not rows:
+        return
+    titles = ("stage 1", "control", "with penalty", "below the control's")
+    columns = tuple(map(Column, titles))
+    block = Block(title="", corner="method", columns=columns, rows=tuple(rows))
+    yield "**Redundancy** after training: mean cos² between subspaces, over pairs of task and seed"
+    yield markdown.table(block)
 
 
 def _by_cell(grid: Grid, method: str) -> dict[tuple[str, int], float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import fill
 
 from benchmarks.harness.registry import BENCHMARKS
+from benchmarks.harness.spec import DRAFT_SCALES
 from reports.claims.judging import Judged, Verdict
 from reports.claims.listing import BENCHMARK, Claim
 from reports.notes import LISTED
@@ -37,10 +38,11 @@ def warning(scale: str) -> str | None:
     """What the verdicts must not be taken for; None for the published protocol."""
     if not BENCHMARKS[BENCHMARK].scales[scale].is_embedded:
         return None
-    return (
+    text = (
         "EMBEDDED WORLD: the verdicts are about generated tasks and a small backbone. They neither confirm "
         "nor refute what the paper found on its data."
     )
+    return f"{text} SMOKE SCALE: no verdict means anything." if scale in DRAFT_SCALES else text
 
 
 def counted(found: Found) -> str:

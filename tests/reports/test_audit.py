@@ -29,7 +29,9 @@ from reports.audit.params import COUNTINGS, TABLES, audit, printed_counts
 from reports.cli import main
 from reports.published.parts import load_parts
 
-COUNTING_OF = [(backbone, method) for backbone, countings in COUNTINGS.items() for method in countings]
+COUNTING_OF = [
+    (backbone, method) for backbone, countings in COUNTINGS.items() for method in countings
+]
 
 # Every count that a paper, a repository or our own arithmetic has found before, without the head.
 COUNTS = {
