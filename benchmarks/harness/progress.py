@@ -69,7 +69,7 @@ def estimate(
         overrides: Count records with just these settings replaced; None: with any.
         measure: Returns the seconds of a cell of which there is no such record, or None.
     """
-    by_records = _recorded_seconds(store, device, overrides)
+    by_records = recorded_seconds(store, device, overrides)
     total, sources = 0.0, set()
     unknown = 0
     typical: dict[str, list[float]] = {}
@@ -102,9 +102,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.0f} hours"
 
 
-def _recorded_seconds(
-    store: Store, device: str | None, overrides: Mapping[str, Any] | None
+def recorded_seconds(
+    store: Store, device: str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> dict[tuple[str, str, str], list[float]]:
+    """Return the seconds of the ``ok`` records by benchmark, backbone and method.
+
+    Args:
+        store: The records.
+        device: Count records of this kind of processor or GPU alone; None: of any.
+        overrides: Count records with just these settings replaced; None: with any.
+    """
     seconds: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     for _, cell in store.files():
         with suppress(InvalidRecord):

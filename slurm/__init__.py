@@ -1,0 +1,1 @@
+"""Plans the missing cells as jobs for a cluster."""

@@ -1,0 +1,169 @@
+"""The missing cells as jobs: stage 1 first, what starts from its checkpoints after it, tables last.
+
+A job is cells that one process runs one after the other on one device. Cells of one base, task and seed stay
+together, so that the checkpoint they start from is read where it was just read. Nothing here talks to a
+scheduler: a plan is a value, the same for the same store.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.execute import Settings, pending, stage1_runs
+from benchmarks.harness.progress import recorded_seconds
+from benchmarks.harness.registry import benchmark_named
+
+Seconds = Callable[[Cell], float | None]
+"""How long a cell takes; None: not known."""
+
+STAGE1, STAGE2, TIMED, TABLES = "stage 1", "stage 2", "timed", "tables"
+ORDER = (STAGE1, STAGE2, TIMED)
+"""Arrays of jobs in the order in which they may start: each after the one before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Cells that one process runs in order.
+
+    Attributes:
+        array: One of ``ORDER``: jobs of one array start together.
+        device: ``cuda`` or ``cpu``.
+        cells: The cells.
+        seconds: How long they take; None: not known of all of them.
+    """
+
+    array: str
+    device: str
+    cells: tuple[Cell, ...]
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What has to run.
+
+    Attributes:
+        jobs: In the order of their arrays.
+        done: Cells that were chosen and have a fresh record.
+    """
+
+    jobs: tuple[Job, ...]
+    done: int
+
+    def of(self, array: str, device: str) -> tuple[Job, ...]:
+        """The jobs of an array on one kind of device: what can be one array of Slurm."""
+        return tuple(job for job in self.jobs if (job.array, job.device) == (array, device))
+
+    def hours(self, device: str) -> float | None:
+        """Hours of one kind of device over all jobs; None: not known."""
+        seconds = _sum(job.seconds for job in self.jobs if job.device == device)
+        return None if seconds is None else seconds / 3600
+
+    def wall_hours(self, parallel: int) -> float | None:
+        """Expected hours from the first job to the last, with so many jobs side by side; None: not known.
+
+        Each array starts when the one before it has ended, and the longest jobs of an array start first.
+        """
+        total = 0.0
+        for array in ORDER:
+            seconds = [job.seconds for job in self.jobs if job.array == array]
+            if None in seconds:
+                return None
+            total += _makespan([value for value in seconds if value is not None], parallel)
+        return total / 3600
+
+
+def plan(
+    chosen: Sequence[Cell], settings: Settings, seconds: Seconds, *, hours: float, device: str
+) -> Plan:
+    """Plan the chosen cells that have no fresh record.
+
+    Args:
+        chosen: The cells.
+        settings: How they will run; its store says what is done.
+        seconds: How long a cell takes.
+        hours: Length that jobs are filled up to; what is longer has a job of its own.
+        device: Where cells run that do not name a device: ``cuda`` or ``cpu``.
+    """
+    todo = pending(chosen, settings)
+    first = [*stage1_runs(todo, settings), *(cell for cell in todo if cell == cell.base)]
+    units: defaultdict[tuple[str, str], list[tuple[Cell, ...]]] = defaultdict(list)
+    for cell in first:
+        array = TIMED if benchmark_named(cell.benchmark).is_timed else STAGE1
+        units[array, _device(cell, device)].append((cell,))
+    groups: defaultdict[Cell, list[Cell]] = defaultdict(list)
+    for cell in todo:
+        if cell != cell.base:
+            groups[cell.base].append(cell)
+    for cells in groups.values():
+        units[STAGE2, _device(cells[0], device)].append(tuple(cells))
+    jobs = [
+        job
+        for array in ORDER
+        for (name, where), found in units.items()
+        if name == array
+        for job in _packed(array, where, found, seconds, 3600 * hours)
+    ]
+    return Plan(jobs=tuple(jobs), done=len(chosen) - len(todo))
+
+
+def by_records(settings: Settings, otherwise: float | None = None) -> Seconds:
+    """Return how long cells take by the records of their method on their backbone.
+
+    Args:
+        settings: Its store has the records.
+        otherwise: Seconds of a cell that no record speaks of.
+    """
+    known = recorded_seconds(settings.store, None, dict(settings.overrides))
+
+    def seconds(cell: Cell) -> float | None:
+        found = known.get((cell.benchmark, cell.backbone, cell.method))
+        return median(found) if found else otherwise
+
+    return seconds
+
+
+def _packed(
+    array: str, device: str, units: Sequence[tuple[Cell, ...]], seconds: Seconds, limit: float
+) -> Iterable[Job]:
+    """Fill jobs with units in order; a unit of unknown length, or that is timed, has a job of its own."""
+    cells: list[Cell] = []
+    filled = 0.0
+    for unit in units:
+        length = _sum(map(seconds, unit))
+        if length is None or array == TIMED:
+            yield Job(array=array, device=device, cells=unit, seconds=length)
+            continue
+        if cells and filled + length > limit:
+            yield Job(array=array, device=device, cells=tuple(cells), seconds=filled)
+            cells, filled = [], 0.0
+        cells += unit
+        filled += length
+    if cells:
+        yield Job(array=array, device=device, cells=tuple(cells), seconds=filled)
+
+
+def _device(cell: Cell, otherwise: str) -> str:
+    return benchmark_named(cell.benchmark).task(cell.task).device or otherwise
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    total = 0.0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def _makespan(seconds: Sequence[float], parallel: int) -> float:
+    """Seconds until the last job ends, the longest first, each on the worker that is free first."""
+    workers = [0.0] * parallel
+    for value in sorted(seconds, reverse=True):
+        heapq.heapreplace(workers, workers[0] + value)
+    return max(workers)
