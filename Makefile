@@ -23,7 +23,7 @@ export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup data-setup smoke micro tables test test-setup lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup data-setup smoke micro tables test test-setup slurm-setup slurm-test lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -40,7 +40,10 @@ data-setup: check-python  ## setup, and TensorFlow Datasets for `data_prep prepa
 
 # The tests need peft and TFDS, the suite does not. An environment keeps what earlier calls asked for.
 test-setup: check-python
-	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft,data --torch $(TORCH)
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft,data,slurm --torch $(TORCH)
+
+slurm-setup: check-python  ## setup, and submitit for `python -m slurm`
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,slurm --torch $(TORCH)
 
 lint-setup: check-python
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,dev --torch $(TORCH)
@@ -69,6 +72,15 @@ tables: setup  ## all tables and figures from the records; of one scale: make ta
 
 test: test-setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'"
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+# Debian's packages; needs root, or sudo, to install what is missing. The cluster itself runs as any user.
+SLURM_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+slurm-test: slurm-setup  ## install Slurm, start a cluster of three nodes on this machine, test on it
+	@dpkg -s $(SLURM_PACKAGES) >/dev/null 2>&1 || { $(AS_ROOT) apt-get update -q && \
+	$(AS_ROOT) apt-get install -yq --no-install-recommends $(SLURM_PACKAGES); }
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm $(PYTEST_ARGS)
 
 lint: lint-setup  ## ruff and mypy, as CI runs them
 	@$(PY) -m ruff check .

@@ -1,0 +1,77 @@
+"""What a job does on its node. It reads the store first, so that a second start does only what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import INCOMPLETE
+from benchmarks.harness.execute import Event, Settings, pending
+from benchmarks.harness.workers import run_many
+
+
+@dataclass
+class RunCells:
+    """Run cells one after the other; a cell that fails leaves a record, and the others go on.
+
+    Before the time limit and on preemption Slurm sends a signal, at which submitit calls ``checkpoint`` and
+    has the job requeued. The trainer saves after each epoch, so that no more than one is lost.
+    """
+
+    cells: Sequence[Cell]
+    settings: Settings
+
+    def __call__(self) -> dict[str, str]:
+        """Run what has no fresh record; return the state of each cell."""
+        todo = pending(self.cells, self.settings)
+        say(f"{len(self.cells)} cells, {len(self.cells) - len(todo)} done before")
+        run_many(todo, self.settings, 1, _tell)
+        return {str(cell): self.settings.state(cell).value for cell in self.cells}
+
+    def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what runs after a requeue: the same, since the progress is in the store."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+@dataclass
+class BuildTables:
+    """Build tables and figures from the records; holes in them are no error."""
+
+    scale: str
+    results: Path
+    out: Path
+
+    def __call__(self) -> int:
+        """Build; return the exit code."""
+        command = [sys.executable, "-m", "reports", "build", "--scale", self.scale]
+        command += ["--results", str(self.results), "--out", str(self.out)]
+        code = subprocess.run(command, check=False).returncode
+        if code not in (0, INCOMPLETE):
+            raise RuntimeError(f"{' '.join(command)} ended with {code}")
+        return code
+
+    def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what runs after a requeue."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def say(text: str) -> None:
+    """Write a line into the job's log at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _tell(event: Event) -> None:
+    if event.status is None:
+        say(f"{event.cell} epoch {event.epoch} of {event.epochs}")
+    else:
+        say(f"{event.cell} {event.status}{': ' + event.error if event.error else ''}")

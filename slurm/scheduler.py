@@ -1,0 +1,136 @@
+"""What Slurm says: states of jobs, by squeue and, where there is one, sacct. No wait without a deadline."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.harness.errors import UsageError
+
+DEADLINE_SECONDS = 60
+RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED")
+ACTIVE = (
+    *RUNNING,
+    *(
+        "PENDING",
+        "CONFIGURING",
+        "RESIZING",
+        "REQUEUED",
+        "REQUEUE_HOLD",
+        "REQUEUE_FED",
+        "SPECIAL_EXIT",
+    ),
+)
+DEFAULT_ARRAY = 1001
+
+
+class SlurmError(UsageError):
+    """Slurm does not answer, or refuses."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """Slurm's word for a job, and why."""
+
+    state: str
+    reason: str = ""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs or is going to."""
+        return self.state in ACTIVE
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs just now."""
+        return self.state in RUNNING
+
+
+def states(ids: Iterable[str]) -> dict[str, JobState]:
+    """Return what Slurm knows of jobs; of those that it has forgotten nothing.
+
+    Raises:
+        SlurmError: The controller does not answer.
+    """
+    wanted = list(dict.fromkeys(ids))
+    if not wanted:
+        return {}
+    # squeue speaks of the present, and of what has ended a few minutes ago; sacct of all, but late.
+    known = _accounted(wanted)
+    command = ["squeue", "--noheader", "--array", "--states=all", "--me", "--format=%i|%T|%r"]
+    for line in call(command).splitlines():
+        name, state, reason = line.split("|", 2)
+        if name in wanted:
+            known[name] = JobState(state, "" if reason == "None" else reason)
+    return known
+
+
+def _accounted(ids: Sequence[str]) -> dict[str, JobState]:
+    """What the accounting says; nothing on a site without."""
+    if shutil.which("sacct") is None:
+        return {}
+    bases = ",".join(dict.fromkeys(one.partition("_")[0] for one in ids))
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", "-j", bases]
+    command += ["--format=JobID,State"]
+    try:
+        text = call(command)
+    except SlurmError:
+        return {}
+    found = {}
+    for line in text.splitlines():
+        name, _, state = line.partition("|")
+        if name in ids and state:
+            found[name] = JobState(state.split()[0].rstrip("+"))
+    return found
+
+
+def cancel(ids: Iterable[str]) -> None:
+    """Cancel jobs; whole arrays by their number."""
+    bases = list(dict.fromkeys(one.partition("_")[0] for one in ids))
+    if bases:
+        call(["scancel", *bases])
+
+
+def largest_array() -> int:
+    """How many jobs one array may have on this site."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", call(["scontrol", "show", "config"]))
+    return int(found.group(1)) if found else DEFAULT_ARRAY
+
+
+def test_only(script: str) -> str:
+    """Have Slurm check a batch script without submitting it; return what it says.
+
+    Raises:
+        SlurmError: It refuses the script.
+    """
+    return call(["sbatch", "--test-only"], text=script, both=True).strip()
+
+
+def call(command: Sequence[str], *, text: str | None = None, both: bool = False) -> str:
+    """Run a command of Slurm and return what it prints.
+
+    Raises:
+        SlurmError: It is not there, fails, or does not end in time.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise SlurmError(
+            f"{command[0]} is not here: is this a login node of a Slurm cluster?"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SlurmError(f"{command[0]} did not answer within {DEADLINE_SECONDS} s") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["nothing"]
+        raise SlurmError(f"{command[0]} failed and says: {said[-1]}")
+    return done.stdout + (done.stderr if both else "")

@@ -1,0 +1,120 @@
+"""Submits a plan through submitit: an array of jobs for each of its arrays, each after the one before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.execute import Settings
+from slurm import scheduler, submission
+from slurm.node import BuildTables, RunCells
+from slurm.options import Options
+from slurm.planning import ORDER, TABLES, Job, Plan
+from slurm.scheduler import SlurmError
+from slurm.submission import Submission, Submitted
+
+NAME = "resora"
+
+
+def submit(found: Plan, settings: Settings, options: Options, tables: Path) -> Submission:
+    """Submit all jobs of a plan, and one that builds the tables after them.
+
+    What has been submitted when an array is refused stays in the queue and is written down.
+
+    Raises:
+        SlurmError: Slurm refuses.
+    """
+    import submitit
+
+    folder = submission.new_folder(submission.root(settings.work, settings.scale))
+    jobs: list[Submitted] = []
+    after: tuple[str, ...] = ()
+    try:
+        for array, group in _arrays(found):
+            ids: list[str] = []
+            for part in _parts(group, scheduler.largest_array()):
+                executor = _executor(folder, options, part, f"{NAME} {array}", after)
+                with executor.batch():
+                    made = [executor.submit(task_of(job, settings, options)) for job in part]
+                ids += [one.job_id for one in made]
+                jobs += [
+                    Submitted(id=one.job_id, array=array, cells=job.cells)
+                    for one, job in zip(made, part, strict=True)
+                ]
+                submission.save(folder, jobs)
+            after = tuple(dict.fromkeys(one.partition("_")[0] for one in ids)) or after
+        last = _executor(
+            folder, replace(options, time=options.time or 60), (), f"{NAME} {TABLES}", after
+        )
+        task = BuildTables(settings.scale, settings.results.absolute(), tables.absolute())
+        jobs.append(Submitted(id=last.submit(task).job_id, array=TABLES, cells=()))
+    except submitit.core.utils.FailedJobError as error:
+        submission.drop_if_empty(folder)
+        raise SlurmError(f"sbatch refused: {_last_line(str(error))}") from error
+    return submission.save(folder, jobs)
+
+
+def scripts(found: Plan, settings: Settings, options: Options) -> Iterator[tuple[str, str, str]]:
+    """Yield, for each array, its name, the batch script, and what Slurm says of it; nothing is submitted."""
+    folder = settings.work / "dry-run"
+    for array, group in _arrays(found):
+        for part in _parts(group, scheduler.largest_array()):
+            executor = _executor(folder, options, part, f"{NAME} {array}", ())._executor
+            if len(part) > 1:
+                executor.parameters["map_count"] = len(part)  # as submitit does for an array
+            text: str = executor._make_submission_file_text(
+                "python -m submitit.core._submit FOLDER", "0"
+            )
+            yield f"{array}: {len(part)} jobs", text, scheduler.test_only(text)
+
+
+def _arrays(found: Plan) -> Iterator[tuple[str, tuple[Job, ...]]]:
+    """Jobs of one array and device, in order: all of an array ask for the same."""
+    for array in ORDER:
+        for device in dict.fromkeys(job.device for job in found.jobs):
+            if jobs := found.of(array, device):
+                yield array, jobs
+
+
+def _parts(jobs: Sequence[Job], largest: int) -> Iterator[tuple[Job, ...]]:
+    for start in range(0, len(jobs), largest):
+        yield tuple(jobs[start : start + largest])
+
+
+def _executor(
+    folder: Path, options: Options, jobs: tuple[Job, ...], name: str, after: tuple[str, ...]
+) -> Any:
+    import submitit
+
+    executor = submitit.AutoExecutor(
+        folder=folder / "logs" / "%j", cluster="slurm", slurm_max_num_timeout=options.max_requeue
+    )
+    try:
+        executor.update_parameters(**options.parameters(jobs, name, after))
+    except NameError as error:
+        raise SlurmError(str(error)) from error
+    return executor
+
+
+def task_of(job: Job, settings: Settings, options: Options) -> RunCells:
+    """What a job runs; its paths are absolute."""
+    paths = {name: getattr(settings, name).absolute() for name in ("results", "data", "work")}
+    there = replace(settings, device=job.device, threads=options.cpus_per_task, **paths)
+    return RunCells(job.cells, there)
+
+
+def active_cells(submissions: Iterable[Submission]) -> set[Cell]:
+    """The cells of all jobs that run or are going to."""
+    jobs = [job for one in submissions for job in one.jobs]
+    states = scheduler.states(job.id for job in jobs)
+    return {
+        cell for job in jobs if job.id in states and states[job.id].is_active for cell in job.cells
+    }
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if "error" in line.lower()]
+    return lines[-1] if lines else text.strip().splitlines()[-1]
