@@ -124,8 +124,8 @@ def _facts(grid: Grid) -> Iterator[str]:
             if found.excludes_zero
         ]
         yield (
-            f"Penalties over the control: of {len(known)} differences those that leave zero out are {len(apart)}"
-            f"{''.join(f', {text}' for text in apart)}; by chance one in twenty would."
+            f"Penalties over the control: of {len(known)} differences those that leave zero out are "
+            f"{len(apart)}{''.join(f', {text}' for text in apart)}; by chance one in twenty would."
         )
     for base in dict.fromkeys(parse_method(method).base for method in penalised):
         if found := _over(grid, f"{base}+{CONTROL}", base):
