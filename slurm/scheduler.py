@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.harness.errors import UsageError
@@ -55,7 +55,7 @@ def states(ids: Iterable[str]) -> dict[str, JobState]:
     Raises:
         SlurmError: The controller does not answer.
     """
-    wanted = list(dict.fromkeys(ids))
+    wanted = dict.fromkeys(ids)
     if not wanted:
         return {}
     # squeue speaks of the present, and of what has ended a few minutes ago; sacct of all, but late.
@@ -68,7 +68,7 @@ def states(ids: Iterable[str]) -> dict[str, JobState]:
     return known
 
 
-def _accounted(ids: Sequence[str]) -> dict[str, JobState]:
+def _accounted(ids: Mapping[str, object]) -> dict[str, JobState]:
     """What the accounting says; nothing on a site without."""
     if shutil.which("sacct") is None:
         return {}

@@ -217,3 +217,27 @@ def _processes(world) -> list[int]:
         ):
             found.append(int(path.name))
     return found
+
+
+def test_thousands_of_cells_are_arrays_that_the_site_takes(world):
+    """2,109 cells of Table 2 on the embedded world, a job each: MaxArraySize here is 1001."""
+    command = [sys.executable, "-m", "slurm", "submit", "vtab1k/vit_micro/*", "--scale", "micro",
+               "--results", str(world.results), "--work", str(world.folder / "work"), "--dry-run",
+               "--device", "cpu", "--seconds", "60", "--hours", "0.01", "--cpus-per-task", "1"]  # fmt: skip
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=world.cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    sizes = [int(number) + 1 for number in re.findall(r"#SBATCH --array=0-(\d+)%64", done.stdout)]
+    cells = int(re.search(r"(\d+) cells chosen", done.stdout).group(1))
+    assert cells > 2000
+    assert max(sizes) == 1001
+    assert sum(sizes) + len(re.findall(r"^# stage \d: 1 jobs$", done.stdout, re.M)) > 1500
+    assert done.stdout.count("# Slurm: sbatch: Job") == len(
+        re.findall(r"^# stage", done.stdout, re.M)
+    )

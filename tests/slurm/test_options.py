@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from benchmarks.harness.errors import UsageError
-from slurm import options, scheduler
+from slurm import options, scheduler, submitting
 from slurm.cli import main
 from slurm.options import Options
 from slurm.planning import Job
@@ -89,3 +89,9 @@ def test_the_same_plan_runs_on_this_machine(tmp_path, capfd):
     assert (tmp_path / "t" / "smoke" / "index.html").exists()
     assert main(command) == 0
     assert "nothing to do" in capfd.readouterr().out
+
+
+def test_arrays_are_cut_to_what_the_site_takes():
+    parts = list(submitting._parts(JOBS * 3, 4))
+    assert [len(part) for part in parts] == [4, 2]
+    assert sum(parts, ()) == JOBS * 3
