@@ -23,7 +23,7 @@ export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup data-setup smoke micro tables test test-setup slurm-setup slurm-test lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup data-setup smoke micro tables test test-setup slurm-setup slurm-install slurm-test lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -77,10 +77,12 @@ test: test-setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-slurm-test: slurm-setup  ## install Slurm, start a cluster of three nodes on this machine, test on it
+slurm-install:
 	@dpkg -s $(SLURM_PACKAGES) >/dev/null 2>&1 || { $(AS_ROOT) apt-get update -q && \
 	$(AS_ROOT) apt-get install -yq --no-install-recommends $(SLURM_PACKAGES); }
-	@OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm $(PYTEST_ARGS)
+
+slurm-test: slurm-setup slurm-install  ## start a real Slurm of three nodes on this machine, and test on it
+	@SLURM_TESTS=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm $(PYTEST_ARGS)
 
 lint: lint-setup  ## ruff and mypy, as CI runs them
 	@$(PY) -m ruff check .

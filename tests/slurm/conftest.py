@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -99,11 +100,17 @@ def packed(tmp_path_factory) -> Path:
     return root
 
 
+def require(*, accounting: bool = False) -> None:
+    """Skip, unless a cluster was asked for: ``make slurm-test`` installs one and asks for it."""
+    if not os.environ.get("SLURM_TESTS"):
+        pytest.skip("make slurm-test runs this on a real Slurm")
+    assert is_installed(accounting=accounting), "Slurm is not installed: make slurm-test does it"
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes of two cores, without accounting."""
-    if not is_installed():
-        pytest.skip("no Slurm here: make slurm-test installs it")
+    require()
     with Cluster(cpus=2, own_names=False, port=16900) as found:
         yield found
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.slurm.cluster import until
 from tests.slurm.conftest import ROOT
 
@@ -67,6 +69,7 @@ def test_stage_1_runs_before_what_starts_from_it(world):
             assert record["stage1"]["cell"] == re.sub(r"\+[^/]*", "", name)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_lost_and_resubmitted(world):
     world.more = LONG
     world.submit(hours="1")  # one job an array
@@ -100,6 +103,7 @@ def test_one_cancelled_task_of_a_waiting_array_is_found(world):
     assert len(world.records()) == 12
 
 
+@pytest.mark.slow
 def test_a_preempted_job_goes_on_where_it_was(world):
     world.more = LONG
     world.submit("--time", "60", hours="1")

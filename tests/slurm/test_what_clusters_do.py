@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tests.slurm.cluster import Cluster, is_installed, until
-from tests.slurm.conftest import World
+from tests.slurm.cluster import Cluster, until
+from tests.slurm.conftest import World, require
 from tests.slurm.test_on_a_cluster import LONG, _processes
 
 pytestmark = pytest.mark.slow
@@ -17,8 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def cluster():
     """Three nodes with accounting; as root each in a namespace of its own, so that it can be killed whole."""
-    if not is_installed(accounting=True):
-        pytest.skip("no Slurm with accounting here: make slurm-test installs it")
+    require(accounting=True)
     with Cluster(cpus=2, accounting=True, own_names=os.geteuid() == 0, port=16950) as found:
         yield found
 
