@@ -26,7 +26,7 @@ from benchmarks.harness.registry import select
 from slurm import following, local, options, scheduler, submission, submitting
 from slurm.following import FAILED, LOST, Followed
 from slurm.node import BuildTables
-from slurm.planning import Plan, by_records, plan
+from slurm.planning import Plan, by_records, measured, plan
 from slurm.showing import cells_of, table_of, totals_of
 
 LISTED = 8
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     shower = commands.add_parser("status", parents=[common], help="what has become of the cells")
     shower.add_argument("--watch", type=_positive, nargs="?", const=10.0, metavar="SECONDS",
                         help="again every so many seconds until nothing runs or waits")  # fmt: skip
+    shower.add_argument("--deadline-hours", type=_positive, default=168.0, metavar="H",
+                        help="stop watching after so many hours (default: 168)")  # fmt: skip
     logger = commands.add_parser("logs", parents=[common], help="the end of a cell's log")
     logger.add_argument("cell")
     logger.add_argument("--all", action="store_true", help="all of it")
@@ -112,6 +114,8 @@ def _planning() -> argparse.ArgumentParser:
     add("--parallel", type=_whole, default=8, metavar="N", help="jobs side by side (default: 8)")
     add("--seconds", type=_positive, metavar="S",
         help="seconds of a cell that no record speaks of (run --dry-run measures them)")  # fmt: skip
+    add("--measure", action="store_true",
+        help="... or their benchmark's estimate: a few steps, timed on this machine")  # fmt: skip
     add("--cells", action="store_true", help="list the cells of every job")
     return planning
 
@@ -127,7 +131,8 @@ def _settings(given: argparse.Namespace) -> Settings:
 
 
 def _planned(given: argparse.Namespace, chosen: Sequence[Cell], settings: Settings) -> Plan:
-    seconds = by_records(settings, given.seconds)
+    otherwise = measured(settings) if given.measure else lambda cell: given.seconds
+    seconds = by_records(settings, otherwise)
     found = plan(chosen, settings, seconds, hours=given.hours, device=given.device)
     print(f"{len(chosen)} cells chosen at scale {given.scale}, {found.done} done before")
     if not found.jobs:
@@ -211,6 +216,7 @@ def _submissions(given: argparse.Namespace) -> list[submission.Submission]:
 
 
 def _status(given: argparse.Namespace) -> int:
+    deadline = time.monotonic() + 3600 * given.deadline_hours
     while True:
         submissions = _submissions(given)
         found = following.follow(submissions, _settings(given))
@@ -229,7 +235,7 @@ def _status(given: argparse.Namespace) -> int:
                 print(f"... and {len(told) - LISTED} more {state}")
         print(following.tables(submissions))
         going = any(one.state in (following.RUNNING, following.WAITING) for one in found)
-        if not given.watch or not going:
+        if not given.watch or not going or time.monotonic() > deadline:
             break
         time.sleep(given.watch)
         print()

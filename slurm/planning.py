@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.execute import Settings, pending, stage1_runs
+from benchmarks.harness.execute import Settings, expected_seconds, pending, stage1_runs
 from benchmarks.harness.progress import recorded_seconds
 from benchmarks.harness.registry import benchmark_named
 
@@ -112,18 +112,33 @@ def plan(
     return Plan(jobs=tuple(jobs), done=len(chosen) - len(todo))
 
 
-def by_records(settings: Settings, otherwise: float | None = None) -> Seconds:
+def by_records(settings: Settings, otherwise: Seconds = lambda cell: None) -> Seconds:
     """Return how long cells take by the records of their method on their backbone.
 
     Args:
         settings: Its store has the records.
-        otherwise: Seconds of a cell that no record speaks of.
+        otherwise: Seconds of a cell that no record speaks of; asked once for a method on a backbone.
     """
     known = recorded_seconds(settings.store, None, dict(settings.overrides))
+    asked: dict[tuple[str, str, str], float | None] = {}
 
     def seconds(cell: Cell) -> float | None:
-        found = known.get((cell.benchmark, cell.backbone, cell.method))
-        return median(found) if found else otherwise
+        key = (cell.benchmark, cell.backbone, cell.method)
+        if key in known:
+            return median(known[key])
+        if key not in asked:
+            asked[key] = otherwise(cell)
+        return asked[key]
+
+    return seconds
+
+
+def measured(settings: Settings) -> Seconds:
+    """Return how long cells take by their benchmark's estimate: a few steps, timed on this machine."""
+
+    def seconds(cell: Cell) -> float | None:
+        found = expected_seconds(cell, settings)
+        return None if found is None else found[0]
 
     return seconds
 

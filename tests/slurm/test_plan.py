@@ -105,7 +105,7 @@ def test_hours_and_wall_time_by_hand(settings):
 
 def test_lengths_come_from_the_records():
     settings = Settings(scale="micro", results=RESULTS, work=Path("nowhere"))
-    seconds = planning.by_records(settings, otherwise=7.0)
+    seconds = planning.by_records(settings, lambda cell: 7.0)
     (cell, *_) = select(["vtab1k/vit_micro/svhn/lora-r8/0"], "micro")
     assert 3 < seconds(cell) < 60
     (unknown, *_) = select(["vtab1k/swin_micro/svhn/fact-tk/0"], "micro")
@@ -137,3 +137,19 @@ def test_nothing_to_do_and_bad_input(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             main(["plan", *BLOCK, *bad])
         assert stop.value.code == 2
+
+
+def test_an_estimate_is_asked_once_for_a_method_on_a_backbone(settings):
+    asked = []
+    seconds = planning.by_records(settings, lambda cell: asked.append(cell.method) or 5.0)
+    for cell in select(["vtab1k/vit_b16/*/linear/0", "vtab1k/vit_b16/*/bitfit/0"], "paper"):
+        assert seconds(cell) == 5.0
+    assert sorted(asked) == ["bitfit", "linear"]
+
+
+def test_the_benchmarks_own_estimate(settings, monkeypatch):
+    monkeypatch.setattr(planning, "expected_seconds", lambda cell, settings: (12.0, "a step"))
+    found = planned(
+        settings, BLOCK, seconds=planning.by_records(settings, planning.measured(settings))
+    )
+    assert found.hours("cuda") == pytest.approx(14 * 12 / 3600)
