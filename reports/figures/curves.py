@@ -10,10 +10,21 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.harness.cell import parse_method
 from benchmarks.harness.record import Record
-from reports.figures.style import BLUE, COLOURS, GREY, ORANGE, STYLE, head, say_no_record
+from reports.figures.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    NO_RECORD,
+    ORANGE,
+    STYLE,
+    head,
+    legend_below,
+    say_no_record,
+)
 from reports.grid import Grid
 from reports.published.few_shot import DATASETS, METHODS, SHOTS
 from reports.stats import Spread
@@ -41,7 +52,9 @@ def few_shot(accuracies: FewShot | None = None) -> Figure:
         _shots(panel, found.get(name, {}), bases)
         panel.set_title(label, fontsize=9)
     average = panels[len(DATASETS)]
-    _shots(average, _average(found), bases)
+    # A mean with a hole is a hole.
+    has_any = any(found.values())
+    _shots(average, _average(found), bases, "a set lacks records" if has_any else NO_RECORD)
     average.set_title("mean of the five", fontsize=9)
     for panel in panels:
         panel.set_xscale("log", base=2)
@@ -50,9 +63,7 @@ def few_shot(accuracies: FewShot | None = None) -> Figure:
         panel.grid(color="#eeeeee")
     panels[4].set_xlabel("training images a class")
     figure.supylabel("top-1 accuracy, %", fontsize=9)
-    handles, names = panels[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, ncols=4, loc="outside lower center", frameon=False)
+    legend_below(figure)
     title = "Few-shot accuracy over shots: mean ± std over seeds"
     if accuracies is None:
         title += "\nThe few-shot benchmark is not in the suite yet."
@@ -60,20 +71,25 @@ def few_shot(accuracies: FewShot | None = None) -> Figure:
     return figure
 
 
-def _shots(panel: Axes, by_method: Mapping[str, Mapping[int, Spread]], bases: list[str]) -> None:
+def _shots(
+    panel: Axes,
+    by_method: Mapping[str, Mapping[int, Spread]],
+    bases: list[str],
+    otherwise: str = NO_RECORD,
+) -> None:
     for method in METHODS:
         at = by_method.get(method, {})
         if not at:
             continue
-        shots = sorted(at)
-        means = np.array([at[n].mean for n in shots])
-        stds = np.array([at[n].std or 0.0 for n in shots])
+        # A line ends where a number is missing.
+        means = np.array([at[n].mean if n in at else math.nan for n in SHOTS])
+        stds = np.array([(at[n].std or 0.0) if n in at else math.nan for n in SHOTS])
         colour = COLOURS[bases.index(parse_method(method).base)]
         line = "-" if parse_method(method).suffix else "--"
-        panel.plot(shots, means, line, marker="o", ms=3, lw=1.4, color=colour, label=method)
-        panel.fill_between(shots, means - stds, means + stds, color=colour, alpha=0.15, lw=0)
+        panel.plot(SHOTS, means, line, marker="o", ms=3, lw=1.4, color=colour, label=method)
+        panel.fill_between(SHOTS, means - stds, means + stds, color=colour, alpha=0.15, lw=0)
     if not panel.lines:
-        say_no_record(panel)
+        say_no_record(panel, otherwise)
 
 
 def _average(found: FewShot) -> dict[str, dict[int, Spread]]:
@@ -108,17 +124,22 @@ def stage2(data: TableData) -> Figure:
         _epochs(panel, {m: series[task.name, m] for m in (CONTROL, PENALISED)})
         panel.set_title(task.label, fontsize=8)
     mean = panels[len(tasks)]
+    has_any = any(series.values())
     _epochs(
-        mean, {m: _over_tasks([series[t.name, m] for t in tasks]) for m in (CONTROL, PENALISED)}
+        mean,
+        {m: _over_tasks([series[t.name, m] for t in tasks]) for m in (CONTROL, PENALISED)},
+        # A mean with a hole is a hole.
+        otherwise="a task lacks records" if has_any else NO_RECORD,
     )
     mean.set_title("mean of all tasks", fontsize=8, fontweight="bold")
     for panel in panels[len(tasks) + 1 :]:
         panel.set_visible(False)
+    panels[0].xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+    if not has_any:
+        panels[0].set_xticks([])
     panels[len(tasks) - 2].set_xlabel("epoch of stage 2")
     figure.supylabel("test accuracy, %", fontsize=9)
-    handles, names = mean.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, ncols=3, loc="outside lower center", frameon=False)
+    legend_below(figure)
     head(figure, data, "Test accuracy over stage 2 of LoRA r = 8: mean over seeds, band min to max")
     return figure
 
@@ -155,10 +176,10 @@ def _over_tasks(tasks: Sequence[Series]) -> Series:
     return mean
 
 
-LABELS = {CONTROL: "without penalty", PENALISED: "with R_l (ReSoRA)"}
+LABELS = {CONTROL: "without penalty", PENALISED: "with $R_l$ (ReSoRA)"}
 
 
-def _epochs(panel: Axes, by_method: Mapping[str, Series]) -> None:
+def _epochs(panel: Axes, by_method: Mapping[str, Series], otherwise: str = NO_RECORD) -> None:
     for (method, series), colour in zip(by_method.items(), (ORANGE, BLUE), strict=True):
         epochs = sorted(series)
         if not epochs:
@@ -171,10 +192,12 @@ def _epochs(panel: Axes, by_method: Mapping[str, Series]) -> None:
         )
         lows, highs = [min(at) for at in values], [max(at) for at in values]
         panel.fill_between(epochs, lows, highs, color=colour, alpha=0.15, lw=0)
-        if epochs[0] == 0 and method == CONTROL:
-            panel.axhline(
-                means[0], color=GREY, linewidth=0.8, linestyle=":", label="end of stage 1"
-            )
+    start = [series[0] for series in by_method.values() if 0 in series]
+    if start:
+        # Both start there, unless one of them lacks seeds.
+        most = max(start, key=len)
+        end = math.fsum(most.values()) / len(most)
+        panel.axhline(end, color=GREY, linewidth=0.8, linestyle=":", label="end of stage 1")
     if not panel.lines:
-        say_no_record(panel)
+        say_no_record(panel, otherwise)
     panel.tick_params(labelsize=7)

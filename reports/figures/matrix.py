@@ -29,22 +29,24 @@ QUERY = re.compile(r"\.q$|query|q_proj")
 @mpl.rc_context(STYLE)
 def redundancy_matrix(data: TableData) -> Figure:
     """cos^2 between the subspaces of the last block's query matrix on SVHN, mean over seeds."""
-    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.7), layout="constrained")
     panels = figure.subplots(1, len(PANELS))
-    found = {method: _pairs(data.grid.records(method)) for method in PANELS}
+    seeds = {method: _pairs(data.grid.records(method)) for method in PANELS}
+    found = {method: _mean(pairs) for method, pairs in seeds.items()}
     top = max((max(pairs) for pairs in found.values() if pairs), default=1.0)
     image = None
     for panel, (method, title) in zip(panels, PANELS.items(), strict=True):
         pairs = found[method]
-        panel.set_title(title, fontsize=9)
         if not pairs:
+            panel.set_title(title, fontsize=9)
             panel.set_xticks([])
             panel.set_yticks([])
             say_no_record(panel, "no record with pairs")
             continue
         image = _matrix(panel, _square(pairs), top)
         mean = math.fsum(pairs) / len(pairs)
-        panel.set_xlabel(f"subspace; mean over pairs {mean:.3f}")
+        panel.set_title(f"{title}\nmean over pairs {mean:.3f}", fontsize=9)
+        panel.set_xlabel(f"subspace (n = {len(seeds[method])})")
     if image is not None:
         figure.colorbar(image, ax=panels, label="cos² between activations", shrink=0.85)
     label = next((task.label for task in data.grid.benchmark.tasks if task.name == TASK), TASK)
@@ -52,14 +54,18 @@ def redundancy_matrix(data: TableData) -> Figure:
     return figure
 
 
-def _pairs(records: Sequence[Record]) -> list[float] | None:
-    """cos^2 by pair, mean over the seeds that have them."""
+def _pairs(records: Sequence[Record]) -> list[list[float]]:
+    """cos^2 by pair, of each seed that has them."""
     seeds = []
     for record in records:
         if record["cell"]["task"] == TASK and record["redundancy"]:
             seeds.append(_of_query(record["redundancy"]["end"].get("pairs_in_last_block", {})))
-    kept = [pairs for pairs in seeds if pairs]
-    return [math.fsum(values) / len(values) for values in zip(*kept, strict=True)] or None
+    return [pairs for pairs in seeds if pairs]
+
+
+def _mean(seeds: Sequence[Sequence[float]]) -> list[float]:
+    """The mean over seeds of each pair; nothing without a seed."""
+    return [math.fsum(values) / len(values) for values in zip(*seeds, strict=True)]
 
 
 def _of_query(pairs: Mapping[str, list[float]]) -> list[float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from benchmarks.harness.registry import BENCHMARKS
 from reports import figures
 from reports.build import load_tables
-from reports.figures import curves, gains, labels, matrix, trade_off
+from reports.figures import curves, gains, labels, matrix, style, trade_off
 from reports.published.few_shot import DATASETS, METHODS, SHOTS
 from reports.stats import Spread
 
@@ -52,6 +54,35 @@ def test_every_figure_is_drawn_from_an_empty_store_and_says_so(empty):
     assert again == {name: one.encoded for name, one in drawn.items()}
 
 
+def test_a_picture_in_256_colours_looks_the_same():
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    panel = figure.subplots()
+    panel.plot(range(9), range(9), color="#0072B2")
+    image = panel.imshow(np.arange(100).reshape(10, 10), cmap="cividis")
+    figure.colorbar(image)
+    plain = io.BytesIO()
+    figure.savefig(plain, format="png", dpi=150)
+    small = style.encode(figure)["png"]
+    assert len(small) < len(plain.getvalue()) / 1.5
+    before, after = (
+        np.asarray(Image.open(source).convert("RGB")).astype(int)
+        for source in (plain, io.BytesIO(small))
+    )
+    assert np.abs(before - after).max() < 16
+
+
+def test_a_legend_has_what_any_panel_draws_once():
+    figure = Figure()
+    one, other, empty = figure.subplots(1, 3)
+    one.plot([1], label="a")
+    other.plot([1], label="a")
+    other.plot([2], label="b")
+    style.legend_below(figure)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+    assert not empty.lines
+
+
 def test_gains_are_the_paired_differences_of_each_task(full_world):
     found = gains._gains(
         full_world.table().grid, "lora-r8+linear", "lora-r8+control", ["cifar100", "eurosat"]
@@ -65,8 +96,24 @@ def test_gains_are_the_paired_differences_of_each_task(full_world):
     assert heights["over stage 1"] == pytest.approx([1, 2, 3])
     assert heights["over stage 2 without penalty"] == pytest.approx([0.5, 1, 2])
     (papers,) = [c for c in panel.collections if "paper" in str(c.get_label())]
-    # As printed in Table 2: 0.2 up, 0.2 down, 0.2 down.
-    assert papers.get_offsets()[:, 1].tolist() == pytest.approx([0.2, -0.2, -0.2])
+    # As printed in Table 2: 0.2 up, 0.2 down, 0.2 down, and 0.7 up as the mean of all sets.
+    assert papers.get_offsets()[:, 1].tolist() == pytest.approx([0.2, -0.2, -0.2, 0.7])
+    means = [c.get_segments()[0] for c in panel.collections if c.get_label().startswith("_child")]
+    ours = sorted((ends[0][0], ends[0][1]) for ends in means if len(ends) == 2 and ends[0][0] > 2.5)
+    # Side by side, stage 1 first: (1 + 2 + 3) / 3 and (0.5 + 1 + 2) / 3.
+    assert [height for _, height in ours] == pytest.approx([2, 3.5 / 3])
+
+
+def test_gains_say_which_tasks_they_lack_and_keep_the_scale_of_the_papers(full_world):
+    for seed in (0, 1):
+        full_world.path("eurosat", "lora-r8+control", seed).unlink()
+    (panel,) = gains.gains_by_task(full_world.table()).axes
+    assert "over stage 2 without penalty: 2 of 3 tasks" in [text.get_text() for text in panel.texts]
+    for path in full_world.results.rglob("*.json"):
+        path.unlink()
+    (panel,) = gains.gains_by_task(full_world.table()).axes
+    assert any("over stage 1: no record" in text.get_text() for text in panel.texts)
+    assert len(panel.get_yticks())  # the paper's gains are still drawn
 
 
 PAIRS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]  # of four subspaces: (1,2) (1,3) (1,4) (2,3) (2,4) (3,4)
@@ -81,14 +128,17 @@ def test_the_matrix_is_that_of_the_query_and_the_mean_over_seeds():
     one = {"blocks.5.attn.qkv.k": [0.9] * 6, "blocks.5.attn.qkv.q": PAIRS}
     other = {"blocks.5.attn.qkv.q": [pair + 0.2 for pair in PAIRS]}
     records = [record(one), record(other), record(None), record(one, task="eurosat")]
-    pairs = matrix._pairs(records)
+    seeds = matrix._pairs(records)
+    assert len(seeds) == 2
+    pairs = matrix._mean(seeds)
     assert pairs == pytest.approx([pair + 0.1 for pair in PAIRS])
     square = matrix._square(PAIRS)
     assert square[0].tolist()[1:] == [0.1, 0.2, 0.3]
     assert square[1, 2] == square[2, 1] == 0.4
     assert square[3].tolist()[:3] == [0.3, 0.5, 0.6]
     assert np.isnan(np.diag(square)).all()
-    assert matrix._pairs([record(None)]) is None
+    assert matrix._pairs([record(None)]) == []
+    assert matrix._mean([]) == []
 
 
 def test_few_shot_curves_draw_the_numbers_solid_with_the_penalty():
@@ -103,9 +153,18 @@ def test_few_shot_curves_draw_the_numbers_solid_with_the_penalty():
         assert panel.lines[0].get_xdata().tolist() == list(SHOTS)
     assert len(METHODS) == 8
     del found["food101"]["lora-r8"]
-    average = curves.few_shot(found).axes[-1]
+    figure = curves.few_shot(found)
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {"lora-r8", "lora-r8+linear"}
+    average = figure.axes[-1]
     # A mean with a hole is a hole.
     assert [line.get_label() for line in average.lines] == ["lora-r8+linear"]
+    found["stanford_cars"]["lora-r8"] = {1: spread[1], 4: spread[4]}
+    found["food101"] = {}
+    figure = curves.few_shot(found)
+    heights = figure.axes[1].lines[0].get_ydata()
+    assert np.isfinite(heights).tolist() == [True, False, True, False, False]
+    assert texts(figure) == ["no record", "a set lacks records"]
 
 
 def curve(seed, values):
@@ -122,11 +181,14 @@ def test_stage_2_starts_where_stage_1_ended_and_draws_what_was_evaluated(full_wo
     figure = curves.stage2(full_world.table())
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     # Stage 1 ended at 50 and 52; with the penalty 53 and 55 at epoch 2, epoch 1 was not evaluated.
-    assert lines["with R_l (ReSoRA)"].get_xdata().tolist() == [0, 2]
-    assert lines["with R_l (ReSoRA)"].get_ydata().tolist() == pytest.approx([51, 54])
+    assert lines["with $R_l$ (ReSoRA)"].get_xdata().tolist() == [0, 2]
+    assert lines["with $R_l$ (ReSoRA)"].get_ydata().tolist() == pytest.approx([51, 54])
     assert lines["without penalty"].get_ydata().tolist() == pytest.approx([51, 49, 50])
     assert set(lines["end of stage 1"].get_ydata()) == {51}
-    assert "no record" in texts(figure)  # the other tasks have no curves
+    assert texts(figure).count("no record") == 2  # the other tasks have no curves
+    assert "a task lacks records" in texts(figure)  # so there is no mean
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == set(lines)
 
 
 def test_points_are_the_means_of_all_tasks(full_world):
@@ -136,6 +198,9 @@ def test_points_are_the_means_of_all_tasks(full_world):
     # linear: 40, without parameters; lora-r8: 193 / 3 with 46.08 thousand.
     assert points[0] == pytest.approx([0.3 * 46.08, 40])
     assert points[1] == pytest.approx([46.08, 193 / 3])
+    # No size is written where the axis has no sizes, left of all that have parameters.
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["0", "50"]
+    assert panel.get_xticks().tolist() == pytest.approx([0.3 * 46.08, 50])
     redundancy = trade_off.redundancy_accuracy(full_world.table())
     at = [bar.lines[0].get_xdata()[0] for bar in redundancy.axes[0].containers]
     assert at == pytest.approx([0.2, 0.2, 0.2])  # linear has no subspaces
@@ -144,8 +209,27 @@ def test_points_are_the_means_of_all_tasks(full_world):
 def test_a_method_with_a_hole_is_no_point(full_world):
     for seed in (0, 1):
         full_world.path("eurosat", "lora-r8+control", seed).unlink()
-    names = boxes(trade_off.redundancy_accuracy(full_world.table()))
-    assert set(names) == {"lora-r8", "lora-r8+linear"}
+    for draw in (trade_off.redundancy_accuracy, trade_off.cost_accuracy):
+        found = boxes(draw(full_world.table()))
+        assert {"lora-r8", "lora-r8+linear"} <= set(found)
+        assert "lora-r8+control" not in found
+        assert "not drawn, since a task has no record: lora-r8+control" in found
+
+
+def test_step_times_have_a_panel_if_they_are_given(full_world):
+    times = [("lora-r8", 1.0), ("lora-r8+linear", 1.05), ("noah", 1.4)]
+    _, panel = trade_off.cost_accuracy(full_world.table(), times).axes
+    points = [bar.lines[0].get_xydata()[0].tolist() for bar in panel.containers]
+    # noah has no accuracy here.
+    assert np.array(points) == pytest.approx(np.array([[1, 193 / 3], [1.05, 199 / 3]]))
+    assert {text.get_text() for text in panel.texts} == {"lora-r8", "lora-r8+linear"}
+
+
+def test_arrows_lead_to_what_the_penalty_made(full_world):
+    (panel,) = trade_off.redundancy_accuracy(full_world.table()).axes
+    (arrow,) = [text for text in panel.texts if not text.get_text()]
+    assert arrow.xyann == pytest.approx((0.2, 193 / 3))
+    assert arrow.xy == pytest.approx((0.2, 199 / 3))
 
 
 def test_labels_lie_neither_on_each_other_nor_on_points():
@@ -162,6 +246,20 @@ def test_labels_lie_neither_on_each_other_nor_on_points():
         assert not one.overlaps(other)
     for x, y in panel.transData.transform(points):
         assert not any(box.contains(x, y) for box in found.values())
+
+
+def test_a_label_lies_beside_a_line():
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    panel = figure.subplots()
+    points, line = [(0.2, 0.5), (0.8, 0.5)], ((0.2, 0.5), (0.8, 0.5))
+    panel.plot(*zip(*points, strict=True), "o", ms=5)
+    panel.set(xlim=(0, 1), ylim=(0, 1))
+    labels.place(panel, points, ["the first", "the second"], [line])
+    (left, y), (right, _) = panel.transData.transform(points)
+    found = boxes(figure)
+    assert len(found) == 2
+    for box in found.values():
+        assert box.y1 < y or box.y0 > y or box.x1 < left or box.x0 > right
 
 
 def test_figures_are_declared_over_tables_that_there_are():
