@@ -75,7 +75,8 @@ def build(
     judged = claims.judge_all(results, scale, overrides, drafts=drafts)
     is_draft = any(data.grid.has_drafts for data in of_tasks.values())
     listed = claims.page(judged, scale, is_draft=is_draft)
-    files.append(write(folder / "claims.md", markdown.render(listed).encode()))
+    text = claims.render_markdown(judged, scale, is_draft=is_draft)
+    files.append(write(folder / "claims.md", text.encode()))
     files.append(write(folder / "claims.csv", claims.render_csv(judged, scale).encode()))
     page = html.render(
         f"ReSoRA Bench: tables and figures at scale {scale}",

@@ -17,7 +17,7 @@ from benchmarks.harness.errors import (
     output_closed,
 )
 from benchmarks.harness.store import State
-from reports import check, claims, markdown, method, readme, terminal
+from reports import check, claims, method, readme, terminal
 from reports.audit import cli as audit
 from reports.build import build, load_tables, recorded_scales, scales, table_names
 from reports.notes import LISTED
@@ -166,7 +166,7 @@ def _claims(options: argparse.Namespace) -> int:
     if options.format == "terminal":
         print(claims.render_terminal(found, scale, options.results))
     elif options.format == "markdown":
-        print(markdown.render(claims.page(found, scale)), end="")
+        print(claims.render_markdown(found, scale), end="")
     else:
         print(claims.render_csv(found, scale), end="")
     missing = any(judged.verdict is claims.Verdict.NOT_RUN for _, judged in found)

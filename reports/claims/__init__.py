@@ -2,7 +2,7 @@
 
 from reports.claims.judging import Judged, Verdict
 from reports.claims.listing import Claim, judge_all, load_claims
-from reports.claims.writing import counted, page, render_csv, render_terminal
+from reports.claims.writing import counted, page, render_csv, render_markdown, render_terminal
 
 __all__ = [
     "Claim",
@@ -13,5 +13,6 @@ __all__ = [
     "load_claims",
     "page",
     "render_csv",
+    "render_markdown",
     "render_terminal",
 ]

@@ -1,86 +1,119 @@
-"""Claims about time and memory, judged from the cost benchmark at the published size, on a GPU."""
+"""Claims about time and memory, judged from the cost benchmark at the published size, on a GPU.
+
+They are of the rows of the paper's Table 6, LoRA at r = 2 and DTL, and of one form of the penalty
+(``benchmarks/cost/spec.py``): which one a claim is judged by stands in the data, and the numbers of the
+other forms beside it. On another device than a GPU the numbers are about another machine than the paper's,
+and judge nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cost.spec import BASELINE, CONTROL, PAPER_METHOD, SYMBOLS
 from benchmarks.harness.record import Record
 from benchmarks.harness.registry import BENCHMARKS
-from reports.claims.judging import Judged, Verdict
-from reports.grid import Grid, load_grid
+from reports.claims.judging import Judged, Verdict, filling, missing_cells
+from reports.grid import load_grid
 
 SCALE = "paper"
-FORM = "closed"
-PENALTIES = ("euclidean", "cosine", "nonlinear", "linear")
 GIB = 2**30
+FORMS = {"closed": "closed form", "literal": "as printed", "maps": "by d × d maps"}
 
 
-def judge(results: Path, quantity: str, most: float | None) -> Judged:
+def judge(results: Path, how: Mapping[str, Any], *, drafts: bool | None = None) -> Judged:
     """Judge a claim on time, memory, or which penalty is the cheapest.
 
     Args:
         results: Folder of the records.
-        quantity: ``time`` (step over the step without a penalty), ``memory`` (GB more) or ``cheapest``.
-        most: The limit of the first two.
+        how: ``quantity``: ``time``, ``memory`` or ``cheapest``; ``most``: the limit of the first two;
+            ``form``: the form of the penalty that is judged.
+        drafts: Whether records count that are drafts.
     """
     cost = BENCHMARKS["cost"]
     scale = cost.scales[SCALE]
-    grid = load_grid(cost, scale, scale.backbones[0], results)
-    records = [record for method in cost.methods for record in grid.records(method)]
+    grid = load_grid(cost, scale, scale.backbones[0], results, drafts=drafts)
+    records = [record for method in PAPER_METHOD for record in grid.records(method)]
     on_gpu = [record for record in records if record["hardware"]["gpu"]]
-    numbers = tuple(_line(record, quantity) for record in on_gpu or records)
-    if not on_gpu:
-        note = ("no GPU record; the paper's is of a GPU",) if records else ()
-        return Judged(verdict=Verdict.NOT_RUN, numbers=(*numbers, *note), missing=_holes(grid))
-    holds = [_holds(record, quantity, most) for record in on_gpu]
-    verdict = Verdict.SUPPORTED if all(holds) else Verdict.CONTRADICTED
-    return Judged(verdict=verdict, numbers=numbers, n_pairs=len(on_gpu), missing={})
+    numbers = tuple(_line(record, how) for record in on_gpu or records)
+    if records and not on_gpu:
+        numbers += ("no record of a GPU, which the paper's numbers are of",)
+    verdict, judged = verdict_of(on_gpu, how)
+    missing = missing_cells(grid, PAPER_METHOD)
+    return Judged(
+        verdict=verdict,
+        numbers=numbers,
+        n_pairs=judged,
+        missing=missing,
+        is_lacking=verdict is Verdict.NOT_RUN,
+        command=filling(grid, missing),
+        is_draft=grid.has_drafts,
+    )
 
 
-def _holds(record: Record, quantity: str, most: float | None) -> bool:
-    found = _by_penalty(record, quantity)
-    if quantity == "cheapest":
-        return min(found, key=lambda name: found[name]) == "euclidean"
-    return most is not None and max(found.values()) <= most
-
-
-def _line(record: Record, quantity: str) -> str:
-    machine = record["hardware"]["gpu"] or record["hardware"]["cpu"]
-    unit = "GB more" if quantity == "memory" else "% of the step without a penalty"
-    shown = [
-        f"{name} {value:.3f}" if quantity == "memory" else f"{name} {100 * value:.2f}"
-        for name, value in _by_penalty(record, quantity).items()
+def verdict_of(on_gpu: Sequence[Record], how: Mapping[str, Any]) -> tuple[Verdict, int]:
+    """Judge the records of the networks that the paper has; not run if one of these is lacking."""
+    found = [
+        (record["cell"]["method"], _by_penalty(record, how["quantity"], how["form"]))
+        for record in on_gpu
     ]
-    what = "own time of the closed form" if quantity == "cheapest" else "closed form"
-    cell = record["cell"]
-    return f"{cell['method']}, {cell['task']} on {machine}, {what}, {unit}: {', '.join(shown)}"
+    whole = [
+        (method, by_penalty) for method, by_penalty in found if len(by_penalty) == len(SYMBOLS)
+    ]
+    if {method for method, _ in whole} != set(PAPER_METHOD):
+        return Verdict.NOT_RUN, len(whole)
+    holds = all(_holds(by_penalty, how) for _, by_penalty in whole)
+    return Verdict.SUPPORTED if holds else Verdict.CONTRADICTED, len(whole)
 
 
-def _by_penalty(record: Record, quantity: str) -> dict[str, float]:
-    found: dict[str, Any] = {}
-    for name in PENALTIES:
-        if quantity == "memory":
-            counts = record["cost"]["by_variant"]
-            if f"{FORM}-{name}" in counts:
-                bytes_ = (
-                    counts[key]["peak_memory_bytes"] for key in (f"{FORM}-{name}", "baseline")
-                )
-                found[name] = (next(bytes_) - next(bytes_)) / GIB
-            continue
-        kind = "own_share" if quantity == "cheapest" else "step_ratio"
-        ratio = record["metrics"].get(f"{kind}/{FORM}-{name}")
-        if ratio and ratio["median"] is not None:
-            found[name] = ratio["median"]
-    return found
+def _holds(by_penalty: Mapping[str, float], how: Mapping[str, Any]) -> bool:
+    if how["quantity"] == "cheapest":
+        return min(by_penalty, key=lambda name: by_penalty[name]) == "euclidean"
+    return max(by_penalty.values()) <= float(how["most"])
 
 
-def _holes(grid: Grid) -> dict[tuple[str, str], tuple[int, int]]:
-    missing = {}
-    methods: Sequence[str] = grid.benchmark.methods
-    for method in methods:
-        cells = [found for task in grid.benchmark.tasks for found in grid.at(method, task.name)]
-        if holes := sum(found.value is None for found in cells):
-            missing[grid.backbone, method] = (holes, len(cells))
-    return missing
+def _line(record: Record, how: Mapping[str, Any]) -> str:
+    cell, quantity = record["cell"], how["quantity"]
+    digits = 2 if quantity == "memory" else 1
+    forms = [how["form"]] if quantity == "cheapest" else FORMS
+    shown = [
+        f"{FORMS[form]} {', '.join(f'{SYMBOLS[name]} {v:+.{digits}f}' for name, v in found.items())}"
+        for form in forms
+        if (found := _by_penalty(record, quantity, form))
+    ]
+    again = _ratio(record, f"step_ratio/{CONTROL}")
+    if quantity == "time" and again is not None:
+        shown.append(f"the step without a penalty again {again:+.1f}")
+    if quantity == "cheapest" and (own := _own(record)):
+        shown.append(f"the closed form alone, % of a step: {own}")
+    machine = record["hardware"]["gpu"] or record["hardware"]["cpu"]
+    unit = "GB more" if quantity == "memory" else "% more time"
+    return f"{cell['method']}, {cell['task']} on {machine}, {unit}: {'; '.join(shown)}"
+
+
+def _by_penalty(record: Record, quantity: str, form: str) -> dict[str, float]:
+    """What a step with each penalty takes beyond one without, in the unit of the claim."""
+    if quantity != "memory":
+        ratios = {name: _ratio(record, f"step_ratio/{form}-{name}") for name in SYMBOLS}
+        return {name: value for name, value in ratios.items() if value is not None}
+    counts = record["cost"]["by_variant"]
+    base = counts[BASELINE]["peak_memory_bytes"]
+    peaks = {name: counts.get(f"{form}-{name}", {}).get("peak_memory_bytes") for name in SYMBOLS}
+    return {name: (peak - base) / GIB for name, peak in peaks.items() if peak is not None}
+
+
+def _ratio(record: Record, name: str) -> float | None:
+    """The percentage beyond 100; None where it was not measured."""
+    median = (record["metrics"].get(name) or {}).get("median")
+    return None if median is None else 100 * (float(median) - 1)
+
+
+def _own(record: Record) -> str:
+    found = {name: record["metrics"].get(f"own_share/closed-{name}") for name in SYMBOLS}
+    return ", ".join(
+        f"{SYMBOLS[name]} {100 * own['median']:.2f}"
+        for name, own in found.items()
+        if own and own["median"] is not None
+    )

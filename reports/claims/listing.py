@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
-from reports.claims import costs, judging
-from reports.claims.judging import Judged, Verdict
+from reports.claims import comparing, costs
+from reports.claims.judging import Judged, Verdict, joined
 from reports.grid import Grid, load_grid
 from reports.published import FOLDER
 
@@ -70,27 +70,31 @@ def judge_all(
         load_grid(benchmark, declared, backbone, results, overrides, drafts=drafts)
         for backbone in declared.backbones
     ]
-    return [(claim, judge(claim, grids, results)) for claim in load_claims()]
+    return [(claim, judge(claim, grids, results, drafts=drafts)) for claim in load_claims()]
 
 
-def judge(claim: Claim, grids: Sequence[Grid], results: Path) -> Judged:
+def judge(
+    claim: Claim, grids: Sequence[Grid], results: Path, *, drafts: bool | None = None
+) -> Judged:
     """Judge one claim; ``grids`` are those of the scale's networks, in order."""
     how = claim.how
     if claim.kind == "absent":
-        numbers = (f"{how['benchmark']} is not in the suite yet",)
-        return Judged(verdict=Verdict.NOT_RUN, numbers=numbers, missing={})
+        lacking = (
+            f"{how['benchmark']} is not in the suite yet" if "benchmark" in how else how["why"]
+        )
+        return Judged(verdict=Verdict.NOT_RUN, numbers=(lacking,), missing={})
     if claim.kind == "cost":
-        return costs.judge(results, how["quantity"], how.get("most"))
+        return costs.judge(results, how, drafts=drafts)
     grid = grids[claim.backbone]
-    values = partial(judging.at_first_epoch, grid) if how.get("at") == "first" else grid.values
+    values = partial(comparing.at_first_epoch, grid) if how.get("at") == "first" else grid.values
     parts = {
-        "accuracy": lambda: judging.accuracy(how["pairs"], _tasks(claim, grid), values),
-        "gain": lambda: judging.gains(how["quads"], _tasks(claim, grid), values),
-        "redundancy": lambda: judging.redundancy(grid, how["pairs"]),
-        "floor": lambda: judging.floor(grid, how["methods"], how["floor"]),
-        "parameters": lambda: judging.parameters(grid, how["pairs"]),
+        "accuracy": lambda: comparing.accuracy(grid, how["pairs"], _tasks(claim, grid), values),
+        "gain": lambda: comparing.gains(grid, how["quads"], _tasks(claim, grid), values),
+        "redundancy": lambda: comparing.redundancy(grid, how["pairs"]),
+        "floor": lambda: comparing.floor(grid, how["methods"], how["floor"]),
+        "parameters": lambda: comparing.parameters(grid, how["pairs"]),
     }[claim.kind]()
-    return judging.joined(parts, grid)
+    return joined(parts, grid)
 
 
 def _tasks(claim: Claim, grid: Grid) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The judged claims as a page, as CSV, and for the terminal."""
+"""The judged claims for the terminal, as Markdown, as CSV, and as one table for the HTML page."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 from textwrap import fill
 
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import DRAFT_SCALES
+from reports import markdown
 from reports.claims.judging import Judged, Verdict
 from reports.claims.listing import BENCHMARK, Claim
 from reports.notes import LISTED
@@ -18,19 +20,21 @@ from reports.page import Block, Column, Entry, Page
 
 Found = Sequence[tuple[Claim, Judged]]
 WIDTH = 118
+INDENT = " " * 4
+RUN = "python -m benchmarks run"
+DEFAULT_RESULTS = Path("results")
 FIELDS = (
     *("claim", "place", "statement", "paper", "scale", "verdict", "numbers"),
-    *("n_pairs", "missing", "commands"),
+    *("n_pairs", "missing", "command"),
 )
 LEGEND = (
     "Statements in our words; paper: the numbers it prints. The comparison is the paper's, over stage 1; the "
-    "control is a second stage without the penalty.",
+    "control is a second stage without the penalty, the fair comparison: if it gives another verdict, that "
+    "stands behind it.",
     "Supported: the 95 % interval of the paired difference lies above zero; contradicted: below; not "
     "distinguishable: it holds zero. A claim with k parts is supported if all of them are, and contradicted "
     "if the interval of one lies below zero at 1 − 0.05 / k.",
 )
-
-
 DRAFT = "DRAFT: some of the records are not final."
 
 
@@ -53,60 +57,63 @@ def counted(found: Found) -> str:
 
 def page(found: Found, scale: str, *, is_draft: bool = False) -> Page:
     """Lay the claims out as one table; ``is_draft``: from records that are not all final."""
-    rows = tuple(
-        (
-            claim.id,
-            tuple(
-                map(
-                    Entry,
-                    (
-                        judged.verdict.value,
-                        claim.statement,
-                        claim.place,
-                        claim.paper,
-                        "\n".join([*_few(judged.numbers), *_lacking(judged)]),
-                    ),
-                )
-            ),
-        )
-        for claim, judged in found
-    )
+    rows = []
+    for claim, judged in found:
+        numbers = "\n".join([*_few(judged.numbers), *_lacking(judged)])
+        cells = (judged.verdict.value, claim.statement, claim.place, claim.paper, numbers)
+        rows.append((claim.id, tuple(map(Entry, cells))))
     titles = ("verdict", "statement", "place", "paper", "numbers")
-    block = Block(
-        title=f"{len(found)} claims: {counted(found)}",
-        corner="claim",
-        columns=tuple(map(Column, titles)),
-        rows=rows,
-        is_text=True,
-    )
     return Page(
         title=f"Claims · scale {scale}",
-        warning=" ".join(filter(None, [DRAFT if is_draft else None, warning(scale)])) or None,
+        warning=" ".join(_warnings(found, scale, is_draft=is_draft)) or None,
         legend=LEGEND,
-        ours=(block,),
+        ours=(_table(found, titles, tuple(rows)),),
         paper=(),
         notes=(),
     )
 
 
+def render_markdown(found: Found, scale: str, *, is_draft: bool = False) -> str:
+    """Write the verdicts as a table, and below it each claim with its numbers."""
+    rows = tuple(
+        (claim.id, (Entry(judged.verdict.value), Entry(claim.statement))) for claim, judged in found
+    )
+    parts = [f"# Claims · scale {scale}"]
+    parts += [f"> **{text}**" for text in _warnings(found, scale, is_draft=is_draft)]
+    parts.append("\n".join(f"- {line}" for line in LEGEND))
+    parts.append(f"## {len(found)} claims: {counted(found)}")
+    parts.append(markdown.table(_table(found, ("verdict", "statement"), rows)))
+    for claim, judged in found:
+        paper = f"; paper: {claim.paper}" if claim.paper else ""
+        parts.append(f"### {claim.id}: {judged.verdict.value}")
+        parts.append(markdown.escape(f"{claim.statement} ({claim.place}{paper})"))
+        if lines := [*_few(judged.numbers), *_lacking(judged)]:
+            parts.append("\n".join(f"- {markdown.escape(line)}" for line in lines))
+        if judged.is_lacking and judged.command:
+            parts.append("\n".join(["```", *_command(judged, DEFAULT_RESULTS, indent=""), "```"]))
+    return "\n\n".join(parts) + "\n"
+
+
 def render_terminal(found: Found, scale: str, results: Path) -> str:
     """Write the claims one below the other, with the commands that fill what is missing."""
     parts = [f"Claims · scale {scale} · records in {results}"]
-    if text := warning(scale):
-        parts.append(fill(f"!! {text}", WIDTH, subsequent_indent="   "))
+    parts += [
+        fill(f"!! {text}", WIDTH, subsequent_indent="   ") for text in _warnings(found, scale)
+    ]
     for claim, judged in found:
         paper = f" (paper: {claim.paper})" if claim.paper else ""
         lines = [f"{judged.verdict.value.upper()} · {claim.id} · {claim.place}"]
         lines.append(_indented(f"{claim.statement}{paper}"))
-        lines += [_indented(f"- {line}", more=2) for line in _few(judged.numbers)]
-        lines += [_indented(f"- {line}", more=2) for line in _lacking(judged)]
-        lines += [f"    {command}" for command in _commands(judged, claim, scale)[:3]]
+        listed = [*_few(judged.numbers), *_lacking(judged)]
+        lines += [_indented(f"- {line}", more=2) for line in listed]
+        if judged.is_lacking and judged.command:
+            lines += _command(judged, results)
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, f"{len(found)} claims: {counted(found)}"])
 
 
 def render_csv(found: Found, scale: str) -> str:
-    """Write the claims as CSV."""
+    """Write the claims as CSV, every number and every missing cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -121,35 +128,69 @@ def render_csv(found: Found, scale: str) -> str:
                 "verdict": judged.verdict.value,
                 "numbers": "; ".join(judged.numbers),
                 "n_pairs": judged.n_pairs,
-                "missing": "; ".join(_lacking(judged)),
-                "commands": "; ".join(_commands(judged, claim, scale)),
+                "missing": _missing(judged),
+                "command": " ".join([RUN, *judged.command]) if judged.command else "",
             }
         )
     return text.getvalue()
 
 
+def _table(
+    found: Found, titles: Sequence[str], rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+) -> Block:
+    return Block(
+        title=f"{len(found)} claims: {counted(found)}",
+        corner="claim",
+        columns=tuple(map(Column, titles)),
+        rows=rows,
+        is_text=True,
+    )
+
+
+def _warnings(found: Found, scale: str, *, is_draft: bool = False) -> list[str]:
+    drafts = is_draft or any(judged.is_draft for _, judged in found)
+    return [text for text in (DRAFT if drafts else None, warning(scale)) if text]
+
+
 def _indented(text: str, more: int = 0) -> str:
-    indent = " " * 4
-    return fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent + " " * more)
+    # A name or a date is not broken at its hyphens.
+    return fill(
+        text,
+        WIDTH,
+        initial_indent=INDENT,
+        subsequent_indent=INDENT + " " * more,
+        break_on_hyphens=False,
+    )
 
 
 def _few(lines: Sequence[str]) -> Iterable[str]:
     """The lines; of very many the first, and how many more there are (the CSV has all)."""
-    yield from lines[:LISTED]
-    if len(lines) > LISTED:
-        yield f"and {len(lines) - LISTED} more"
+    some = lines if len(lines) <= LISTED + 2 else lines[: LISTED + 1]
+    yield from some
+    if len(some) < len(lines):
+        yield f"and {len(lines) - len(some)} more"
 
 
 def _lacking(judged: Judged) -> list[str]:
-    if not judged.missing:
+    """What is missing, if something could not be judged for it (the CSV always says it)."""
+    if not (judged.is_lacking and judged.missing):
         return []
-    cells = [f"{method} {n} of {of}" for (_, method), (n, of) in judged.missing.items()]
-    return [f"cells without a number: {', '.join(cells)}"]
+    return [f"cells without a number: {_missing(judged)}"]
 
 
-def _commands(judged: Judged, claim: Claim, scale: str) -> list[str]:
-    benchmark, at = ("cost", "paper") if claim.kind == "cost" else (BENCHMARK, scale)
-    return [
-        f"python -m benchmarks run '{benchmark}/{backbone}/*/{method}' --scale {at}"
-        for backbone, method in judged.missing
-    ]
+def _missing(judged: Judged) -> str:
+    return ", ".join(f"{method} {n} of {of}" for method, (n, of) in judged.missing.items())
+
+
+def _command(judged: Judged, results: Path, indent: str = INDENT) -> list[str]:
+    """The command that fills what is missing, in lines that can be pasted."""
+    words = [RUN, *judged.command]
+    if results != DEFAULT_RESULTS:
+        words.append(f"--results {quote(str(results))}")
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(indent) + len(lines[-1]) + len(word) + 3 > WIDTH:
+            lines.append(f"{INDENT}{word}")
+        else:
+            lines[-1] += f" {word}"
+    return [f"{indent}{line} \\" for line in lines[:-1]] + [f"{indent}{lines[-1]}"]

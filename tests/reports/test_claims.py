@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 import tomllib
 
 import pytest
 
-from benchmarks.harness.registry import BENCHMARKS
-from reports import claims
+from benchmarks.harness.registry import BENCHMARKS, select
+from reports import claims, published
 from reports.claims import costs, listing
 from reports.claims.judging import Verdict
 from reports.cli import main
 from reports.grid import load_grid
-from reports.published import FOLDER
+from reports.published import FOLDER, few_shot
 
 SUPPORTED, CONTRADICTED = Verdict.SUPPORTED, Verdict.CONTRADICTED
 UNDECIDED, NOT_RUN = Verdict.UNDECIDED, Verdict.NOT_RUN
 TASKS = ("cifar100", "caltech101", "eurosat")
+PENALTIES = ("euclidean", "cosine", "nonlinear", "linear")
 
 
-def judged(world, kind, **how):
+def judged(world, kind, *, drafts=None, **how):
     claim = claims.Claim(id="a", place="b", statement="c", paper="", kind=kind, backbone=0, how=how)
     scale = world.benchmark.scales["micro"]
-    grid = load_grid(world.benchmark, scale, "vit_micro", world.results)
-    return listing.judge(claim, [grid], world.results)
+    grid = load_grid(world.benchmark, scale, "vit_micro", world.results, drafts=drafts)
+    return listing.judge(claim, [grid], world.results, drafts=drafts)
 
 
 def gain(world, method, base, points):
@@ -63,7 +65,34 @@ def test_a_missing_task_is_not_run_and_says_what_is_missing(full_world):
         full_world.path("eurosat", "lora-r8+linear", seed).unlink()
     found = judged(full_world, "accuracy", pairs=[PAIR])
     assert found.verdict is NOT_RUN
-    assert found.missing == {("vit_micro", "lora-r8+linear"): (2, 6)}
+    assert found.missing == {"lora-r8+linear": (2, 6)}
+    assert found.is_lacking
+    assert found.command == ("'vtab1k/vit_micro/*/lora-r8+linear'", "--scale micro")
+
+
+def test_a_missing_seed_is_told_and_does_not_stop_the_verdict(full_world):
+    gain(full_world, "lora-r8+linear", "lora-r8", (1.8, 2.0, 2.2))
+    full_world.path("eurosat", "lora-r8+linear", 1).unlink()
+    found = judged(full_world, "accuracy", pairs=[PAIR])
+    assert found.verdict is SUPPORTED
+    assert "+2.00 [+1.50, +2.50] (5 of 6 pairs); over the control" in found.numbers[0]
+    assert found.missing == {"lora-r8+linear": (1, 6)}
+    assert not found.is_lacking
+
+
+def test_the_control_speaks_up_where_it_gives_another_verdict(full_world):
+    """The penalty gains 1.8, 2.0, 2.2 over the base; the control about as much, more, less."""
+    gain(full_world, "lora-r8+linear", "lora-r8", (1.8, 2.0, 2.2))
+    gain(full_world, "lora-r8+control", "lora-r8", (1.0, 2.0, 3.0))
+    found = judged(full_world, "accuracy", pairs=[PAIR])
+    assert found.verdict is SUPPORTED
+    assert found.numbers[0].endswith(": not distinguishable")
+    gain(full_world, "lora-r8+control", "lora-r8", (2.8, 3.0, 3.2))
+    found = judged(full_world, "accuracy", pairs=[PAIR])
+    assert found.numbers[0].endswith("over the control -1.00 [-1.00, -1.00]: contradicted")
+    gain(full_world, "lora-r8+control", "lora-r8", (0.8, 1.0, 1.2))
+    found = judged(full_world, "accuracy", pairs=[PAIR])
+    assert found.numbers[0].endswith("over the control +1.00 [+1.00, +1.00]")
 
 
 def test_each_of_several_parts(full_world):
@@ -139,7 +168,7 @@ def test_redundancy_and_its_floor(full_world):
     found = judged(full_world, "redundancy", pairs=[PAIR])
     assert found.verdict is UNDECIDED
     assert found.numbers == (
-        "lora-r8+linear: 0.200, lora-r8: 0.200; lower by 0.000 [+0.000, +0.000]",
+        "lora-r8+linear: 0.200, lora-r8: 0.200; change +0.000 [+0.000, +0.000]",
     )
     assert judged(full_world, "floor", methods=["lora-r8"], floor=0.1).verdict is SUPPORTED
     assert judged(full_world, "floor", methods=["lora-r8"], floor=0.3).verdict is CONTRADICTED
@@ -150,7 +179,52 @@ def test_parameters_are_compared_exactly(full_world):
     assert judged(full_world, "parameters", pairs=[PAIR]).verdict is SUPPORTED
     found = judged(full_world, "parameters", pairs=[["lora-r8", "linear"]])
     assert found.verdict is CONTRADICTED
-    assert found.numbers == ("lora-r8 and linear: differ on caltech101, cifar100, eurosat",)
+    assert found.numbers == (
+        "lora-r8 and linear: 46,080 and 0 trained; differ on caltech101, cifar100, eurosat",
+    )
+    for seed in (0, 1):
+        full_world.path("eurosat", "lora-r8", seed).unlink()
+    found = judged(full_world, "parameters", pairs=[PAIR])
+    assert found.verdict is NOT_RUN
+    assert found.missing == {"lora-r8": (2, 6)}
+
+
+def test_the_best_of_several_is_above_each_rival(full_world):
+    gain(full_world, "lora-r8+linear", "lora-r8", (1.8, 2.0, 2.2))
+    gain(full_world, "linear", "lora-r8", (1.0, 2.0, 3.0))
+    rivals = [["lora-r8+linear", rival] for rival in ("lora-r8", "linear")]
+    found = judged(full_world, "accuracy", pairs=rivals)
+    assert found.verdict is UNDECIDED
+    assert found.numbers[0].startswith("lora-r8+linear − linear: +0.00")
+    gain(full_world, "linear", "lora-r8", (0.8, 1.0, 1.2))
+    assert judged(full_world, "accuracy", pairs=rivals).verdict is SUPPORTED
+
+
+def test_of_many_parts_the_first_line_counts_them(full_world):
+    gain(full_world, "lora-r8+linear", "lora-r8", (1.9, 2.1, -1.0))
+    found = judged(full_world, "accuracy", pairs=[PAIR] * 3, over="tasks")
+    assert len(found.numbers) == 10
+    # Both seeds of a task are equal, so that no interval holds zero.
+    assert found.numbers[0] == (
+        "of 9 parts 6 go the claimed way, 6 of them with an interval without zero; 3 go the other "
+        "way, 3 of them so"
+    )
+
+
+def test_drafts_count_where_they_are_asked_for_and_are_marked(full_world):
+    gain(full_world, "lora-r8+linear", "lora-r8", (1.8, 2.0, 2.2))
+    dirty = {"commit": "0123456789abcdef", "dirty": True}
+    for seed in (0, 1):
+        full_world.write("eurosat", "lora-r8+linear", seed, 0.522, code=dirty)
+    assert judged(full_world, "accuracy", pairs=[PAIR]).verdict is NOT_RUN
+    found = judged(full_world, "accuracy", drafts=True, pairs=[PAIR])
+    assert found.is_draft
+    claim = claims.load_claims()[0]
+    for text in (
+        claims.render_terminal([(claim, found)], "micro", full_world.results),
+        claims.render_markdown([(claim, found)], "micro"),
+    ):
+        assert "DRAFT" in text
 
 
 def test_an_empty_store_runs_no_claim(tmp_path, capsys):
@@ -158,9 +232,23 @@ def test_an_empty_store_runs_no_claim(tmp_path, capsys):
     out = capsys.readouterr().out
     n = len(claims.load_claims())
     assert f"{n} claims: supported: 0, contradicted: 0, not distinguishable: 0, not run: {n}" in out
-    assert "python -m benchmarks run 'vtab1k/vit_micro/*/lora-r8+linear' --scale micro" in out
+    assert "python -m benchmarks run 'vtab1k/vit_micro/*/lora-r8+linear'" in out
     assert max(map(len, out.splitlines())) <= 120
     assert "EMBEDDED WORLD" in out
+
+
+def test_a_command_fills_the_records_that_were_looked_for(tmp_path, capsys):
+    """With the settings and the folder of the call; its lines can be pasted, and choose cells."""
+    folder = tmp_path / "my results"
+    main(["claims", "--results", str(folder), "--scale", "micro", "--set", "data.variant=folder"])
+    out = capsys.readouterr().out
+    start = out.index("python -m benchmarks run", out.index(" lora-and-dtl "))
+    words = shlex.split(out[start : out.index("\n\n", start)].replace("\\\n", " "))
+    assert words[-6:] == [
+        *("--scale", "micro", "--set", "data.variant=folder"),
+        *("--results", str(folder)),
+    ]
+    assert len(select(words[4:-6], "micro")) == 7 * 19 * 3
 
 
 def test_csv_and_markdown_have_every_claim(tmp_path, capsys):
@@ -172,6 +260,7 @@ def test_csv_and_markdown_have_every_claim(tmp_path, capsys):
     main([*options, "--format", "markdown"])
     text = capsys.readouterr().out
     assert all(f"| {claim.id} " in text for claim in claims.load_claims())
+    assert all(f"### {claim.id}: not run" in text for claim in claims.load_claims())
     assert "EMBEDDED" not in text
     assert main(["claims", "--scale", "papr"]) == 2
 
@@ -184,7 +273,8 @@ def test_every_claim_is_about_what_is_declared():
         assert claim.place
         assert claim.statement.endswith(".")
         if claim.kind == "absent":
-            assert claim.how["benchmark"] not in BENCHMARKS, "it is here now: judge it"
+            assert claim.how.get("benchmark") not in BENCHMARKS, "it is here now: judge it"
+            assert claim.how.keys() in ({"benchmark"}, {"why"})
             continue
         for scale in vtab.scales.values():
             backbone = scale.backbones[claim.backbone]
@@ -195,6 +285,48 @@ def test_every_claim_is_about_what_is_declared():
         assert set(claim.how.get("tasks", ())) <= {task.name for task in vtab.tasks}, claim.id
 
 
+def test_the_numbers_of_the_paper_follow_from_its_tables():
+    by_id = {claim.id: claim.paper for claim in claims.load_claims()}
+    two, five = published.load("table2"), published.load("table5")
+    lora = two.row("lora-r8+linear")
+    signs = [cell.compare(0) for cell in lora.cells.values()]
+    up, down, level = (signs.count(sign) for sign in (1, -1, 0))
+    assert by_id["across-tasks"] == f"{up} up, {down} down, {level} unchanged"
+    groups = [sum(lora.cells[task] for task in tasks) / len(tasks) for tasks in two.groups.values()]
+    assert by_id["across-groups"] == f"from its cells: {signed(groups)}"
+    assert by_id["lora"] == f"{signed([lora.average])} on both averages"
+    assert lora.average == lora.all_set_average
+    others = [two.row(f"{base}+linear") for base in ("fact-tk", "moslora-r8", "dtl-plus")]
+    assert by_id["fact-moslora-dtl"] == f"{signed(r.all_set_average for r in others)} on all tasks"
+
+    def gained(rank, penalty, task=None):
+        base, row = (five.absolute(f"lora-r{rank}{end}") for end in ("", f"+{penalty}"))
+        return (
+            row.cells[task] - base.cells[task]
+            if task
+            else row.all_set_average - base.all_set_average
+        )
+
+    every = [gained(rank, name) for rank in (2, 4, 8) for name in PENALTIES]
+    assert by_id["all-improve"] == f"{min(every):+} to {max(every):+} on all tasks"
+    assert by_id["all-improve-at-r8"] == f"{signed(every[-4:])} on all tasks"
+    euclidean, cosine = (signed(gained(rank, name) for rank in (2, 4, 8)) for name in PENALTIES[:2])
+    assert by_id["pairwise-gains-grow"].endswith(f"R_e {euclidean}; R_c {cosine}")
+    of_both = [
+        signed(gained(rank, name, task) for rank in (2, 4, 8))
+        for name in PENALTIES[:2]
+        for task in ("svhn", "kitti_dist")
+    ]
+    for numbers in of_both:
+        assert numbers in by_id["pairwise-at-higher-rank"]
+    low, high = few_shot.GAIN
+    assert by_id["few-shot"] == f"{low:+} to {high:+}"
+
+
+def signed(numbers):
+    return ", ".join(f"{float(number):+.1f}" for number in numbers)
+
+
 def test_the_facts_of_figure_4_name_the_declared_tasks():
     raw = tomllib.loads((FOLDER / "figure4.toml").read_text(encoding="utf-8"))
     by_id = {claim.id: claim for claim in claims.load_claims()}
@@ -202,13 +334,20 @@ def test_the_facts_of_figure_4_name_the_declared_tasks():
         assert sorted(raw[fact]) == sorted(by_id[fact].how["tasks"])
 
 
-def gpu(euclidean, others, gpu="NVIDIA H100"):
-    ratios = dict.fromkeys(costs.PENALTIES, others) | {"euclidean": euclidean}
-    metrics = {f"step_ratio/closed-{name}": {"median": 1 + r} for name, r in ratios.items()}
-    metrics |= {f"own_share/closed-{name}": {"median": r} for name, r in ratios.items()}
-    variants = {f"closed-{n}": {"peak_memory_bytes": 2**31 + r * 2**30} for n, r in ratios.items()}
+ALL_FORMS = ("closed", "literal", "maps")
+
+
+def gpu(method, euclidean, others, gpu="NVIDIA H100", forms=ALL_FORMS):
+    """A record of the cost benchmark: what the penalties take beyond a step of 2 GiB, all forms alike."""
+    extra = {
+        f"{form}-{name}": euclidean if name == "euclidean" else others
+        for form in forms
+        for name in PENALTIES
+    }
+    metrics = {f"step_ratio/{name}": {"median": 1 + ratio} for name, ratio in extra.items()}
+    variants = {name: {"peak_memory_bytes": (2 + more) * 2**30} for name, more in extra.items()}
     return {
-        "cell": {"method": "lora-r2", "task": "cuda-bf16"},
+        "cell": {"method": method, "task": "cuda-bf16"},
         "hardware": {"gpu": gpu, "cpu": "a CPU"},
         "metrics": metrics,
         "cost": {"by_variant": variants | {"baseline": {"peak_memory_bytes": 2**31}}},
@@ -216,21 +355,35 @@ def gpu(euclidean, others, gpu="NVIDIA H100"):
 
 
 @pytest.mark.parametrize(
-    ("record", "time", "memory", "cheapest"),
+    ("euclidean", "others", "time", "memory", "cheapest"),
     [
-        (gpu(0.1, 0.3), True, True, True),
-        (gpu(0.5, 0.3), False, True, False),
-        (gpu(0.2, 0.7), False, False, True),
+        (0.1, 0.3, SUPPORTED, SUPPORTED, SUPPORTED),
+        (0.5, 0.3, CONTRADICTED, SUPPORTED, CONTRADICTED),
+        (0.2, 0.7, CONTRADICTED, CONTRADICTED, SUPPORTED),
     ],
 )
-def test_costs_on_a_gpu(record, time, memory, cheapest):
-    assert costs._holds(record, "time", 1.34) is time
-    assert costs._holds(record, "memory", 0.6) is memory
-    assert costs._holds(record, "cheapest", None) is cheapest
+def test_costs_on_a_gpu(euclidean, others, time, memory, cheapest):
+    by_id = {claim.id: claim.how for claim in claims.load_claims()}
+    records = [gpu(method, euclidean, others) for method in ("lora-r2", "dtl-r2")]
+    assert costs.verdict_of(records, by_id["modest-time"]) == (time, 2)
+    assert costs.verdict_of(records, by_id["little-memory"]) == (memory, 2)
+    assert costs.verdict_of(records, by_id["euclidean-cheapest"]) == (cheapest, 2)
+
+
+def test_costs_need_each_network_of_the_paper_in_the_form_that_is_judged():
+    how = {"quantity": "cheapest", "form": "maps"}
+    lora, dtl = gpu("lora-r2", 0.1, 0.3), gpu("dtl-r2", 0.1, 0.3)
+    assert costs.verdict_of([lora, dtl], how) == (SUPPORTED, 2)
+    assert costs.verdict_of([lora], how) == (NOT_RUN, 1)
+    left_out = gpu("dtl-r2", 0.1, 0.3, forms=("closed",))
+    assert costs.verdict_of([lora, left_out], how) == (NOT_RUN, 1)
 
 
 def test_costs_on_a_cpu_are_shown_and_judge_nothing(tmp_path):
-    assert costs.judge(tmp_path, "time", 1.34).verdict is NOT_RUN
-    found = costs.judge(FOLDER.parents[1] / "results", "time", 1.34)
+    how = {"quantity": "time", "form": "closed", "most": 34}
+    assert costs.judge(tmp_path, how).verdict is NOT_RUN
+    assert costs.judge(tmp_path, how).numbers == ()
+    found = costs.judge(FOLDER.parents[1] / "results", how)
     if found.verdict is NOT_RUN:  # until someone commits a record of a GPU
-        assert found.numbers[-1] == "no GPU record; the paper's is of a GPU"
+        assert found.numbers[-1] == "no record of a GPU, which the paper's numbers are of"
+        assert found.command[-1] == "--scale paper"
