@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
+from benchmarks.harness.spec import Table
 from benchmarks.harness.store import State
 from reports import published
 from reports.grid import base_of, control_of
@@ -15,6 +16,12 @@ from reports.published import DOWN_ARROW, UP_ARROW, PublishedRow
 from reports.published.averages import check_averages
 from reports.stats import INTERVAL_METHOD, Difference, Spread
 from reports.tables import CellResult, Row, TableData
+
+STATES = (
+    f"{HOLE} no record, or none that can be used; a mean with a hole is a hole. {FAILED} the run failed. "
+    f"{NOT_IN_SUITE} the method is not in the suite yet; it has no row where only ours are shown."
+)
+"""What stands in the place of a number."""
 
 OURS_ALONE = "not in the paper's table"
 """Heading of the methods of the suite that the paper's table does not have."""
@@ -36,9 +43,14 @@ def page(data: TableData) -> Page:
 
 def heading(data: TableData) -> str:
     """What the table is, on which benchmark and backbone."""
-    number = data.table.name.removeprefix("table")
     where = f"{data.grid.benchmark.name} on {data.grid.backbone}"
-    return f"Table {number} · scale {data.grid.scale.name} · {where}"
+    return f"{name_of(data.table)} · scale {data.grid.scale.name} · {where}"
+
+
+def name_of(table: Table) -> str:
+    """``Table 2``; of a table that the paper does not have, what it shows."""
+    number = table.name.removeprefix("table")
+    return table.title if number == table.name else f"Table {number}"
 
 
 def warning(data: TableData) -> str | None:
@@ -57,36 +69,45 @@ def warning(data: TableData) -> str | None:
 
 def legend(data: TableData) -> tuple[str, ...]:
     """How to read the cells."""
-    benchmark, scale = data.grid.benchmark, data.grid.scale
-    metric = benchmark.metrics[0]
-    n = len(scale.seeds)
-    spread = (
-        f"mean ± sample std over n = {n} seeds, a cell with fewer says its n"
-        if n > 1
-        else "n = 1 seed, so no spread over seeds"
-    )
+    table, scale = data.table, data.grid.scale
     lines = [
-        f"Rows of the paper's Table {data.table.name.removeprefix('table')}, {data.table.title}. "
+        f"Rows of the paper's {name_of(table)}, {table.title}. "
         f"Ours: backbone {data.grid.backbone}; scale {scale.name}: {scale.description}.",
-        f"{metric.label} in {metric.unit}, {benchmark.selections[0].replace('_', ' ')}; {spread}.",
+        measure(data),
         "Average: mean of the group means. All tasks: mean of all tasks. params: trainable, "
         "without the head.",
         "Δ: change of the mean of all tasks, in percentage points, over the stage-1 method (base) "
         f"and over stage 2 without the penalty (control), paired by task and seed. "
         f"{INTERVAL_METHOD}; {UP_ARROW} or {DOWN_ARROW} where it leaves zero out.",
-        f"{HOLE} no record, or none that can be used; a mean with a hole is a hole. "
-        f"{FAILED} the run failed. {NOT_IN_SUITE} the method is not in the suite yet; it has no "
-        "row where only ours are shown.",
+        STATES,
     ]
     if wrong := _averages_that_do_not_follow(data):
         lines.append(
             f"The paper's averages do not follow from its cells in {', '.join(wrong)} "
             "(python -m reports audit averages)."
         )
-    if data.holes:
-        declared = sum(len(cell.measurements) for row in data.rows for cell in row.cells.values())
-        lines.append(f"Declared cells without a number: {len(data.holes)} of {declared}.")
-    return tuple(lines)
+    return (*lines, *holes(data))
+
+
+def measure(data: TableData) -> str:
+    """What is measured, by which rule an epoch is chosen, and over how many seeds."""
+    benchmark, n = data.grid.benchmark, len(data.grid.scale.seeds)
+    metric = benchmark.metrics[0]
+    spread = (
+        f"mean ± sample std over n = {n} seeds, a cell with fewer says its n"
+        if n > 1
+        else "n = 1 seed, so no spread over seeds"
+    )
+    rule = benchmark.selections[0].replace("_", " ")
+    return f"{metric.label} in {metric.unit}, {rule}; {spread}."
+
+
+def holes(data: TableData) -> list[str]:
+    """How many declared cells have no number, if any."""
+    if not data.holes:
+        return []
+    declared = sum(len(cell.measurements) for row in data.rows for cell in row.cells.values())
+    return [f"Declared cells without a number: {len(data.holes)} of {declared}."]
 
 
 def _averages_that_do_not_follow(data: TableData) -> list[str]:
@@ -132,8 +153,8 @@ def by_task_block(data: TableData, notes: Notes) -> Block:
         for group in benchmark.groups:
             for task in benchmark.tasks:
                 if task.group == group:
-                    entries.append(_cell(row.cells[task.name], digits, declared, notes))
-            entries.append(_spread(row.groups[group], digits, declared))
+                    entries.append(cell_entry(row.cells[task.name], digits, declared, notes))
+            entries.append(spread_entry(row.groups[group], digits, declared))
         rows.append((row.method, tuple(entries)))
     title = "Ours, by task"
     columns = _task_columns(data, with_means=True)
@@ -193,9 +214,9 @@ def _means(row: Row, data: TableData) -> tuple[Entry, ...]:
     params = HOLE if row.params_m is None else f"{row.params_m:.4f}"
     return (
         _ours(row, Entry(params)),
-        *(_ours(row, _spread(spread, digits, declared)) for spread in groups),
-        _ours(row, _spread(row.average, digits, declared)),
-        _ours(row, _spread(row.all_set_average, digits, declared)),
+        *(_ours(row, spread_entry(spread, digits, declared)) for spread in groups),
+        _ours(row, spread_entry(row.average, digits, declared)),
+        _ours(row, spread_entry(row.all_set_average, digits, declared)),
         _difference(row, row.over_base, digits, is_asked=base_of(row.method) is not None),
         _difference(row, row.over_control, digits, is_asked=control_of(row.method) is not None),
         *_paper_means(row, data),
@@ -217,10 +238,11 @@ def _paper_means(row: Row, data: TableData) -> tuple[Entry, ...]:
     )
 
 
-def _cell(cell: CellResult, digits: int, declared: int, notes: Notes) -> Entry:
+def cell_entry(cell: CellResult, digits: int, declared: int, notes: Notes) -> Entry:
+    """A method on a task: mean ± std over seeds, with the footnotes of what is missing."""
     marks = notes.mark(cell.measurements)
     if cell.spread is not None:
-        return Entry(_spread(cell.spread, digits, declared).text, marks)
+        return Entry(spread_entry(cell.spread, digits, declared).text, marks)
     has_failed = any(found.state is State.NOT_OK for found in cell.measurements)
     return Entry(FAILED if has_failed else HOLE, marks)
 
@@ -229,7 +251,8 @@ def _ours(row: Row, entry: Entry) -> Entry:
     return entry if row.is_in_suite else Entry(NOT_IN_SUITE)
 
 
-def _spread(spread: Spread | None, digits: int, declared: int) -> Entry:
+def spread_entry(spread: Spread | None, digits: int, declared: int) -> Entry:
+    """Mean ± std, and n if it is less than declared."""
     if spread is None:
         return Entry(HOLE)
     std = "" if spread.std is None else f" ± {spread.std:.{digits}f}"
@@ -240,17 +263,23 @@ def _spread(spread: Spread | None, digits: int, declared: int) -> Entry:
 def _difference(row: Row, found: Difference | None, digits: int, *, is_asked: bool) -> Entry:
     if not is_asked:
         return Entry(NOTHING)
+    return _ours(row, difference_entry(found, digits))
+
+
+def difference_entry(found: Difference | None, digits: int) -> Entry:
+    """A difference with its interval, and an arrow where that leaves zero out."""
     if found is None:
-        return _ours(row, Entry(HOLE))
-    text = _signed(found.mean, digits + 1)
+        return Entry(HOLE)
+    text = signed(found.mean, digits + 1)
     if found.low is not None and found.high is not None:
-        text += f" [{_signed(found.low, digits + 1)}, {_signed(found.high, digits + 1)}]"
+        text += f" [{signed(found.low, digits + 1)}, {signed(found.high, digits + 1)}]"
     if found.excludes_zero:
         text += f" {UP_ARROW if found.mean > 0 else DOWN_ARROW}"
     return Entry(text)
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """A number with its sign."""
     text = f"{value:+.{digits}f}"
     # A difference that rounds to zero has no sign to show.
     return text[1:] if float(text) == 0 else text

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.harness.spec import Table
-from reports import blocks, parts, sources, tidy
+from reports import blocks, parts, shots, sources, tidy
 from reports.cost.blocks import page as cost_page
 from reports.cost.table import CostTable, tabulate_costs
 from reports.cost.tidy import render as cost_csv
@@ -91,6 +91,17 @@ def _groups(table: Table, grid: Grid) -> Report:
     )
 
 
+def _shots(table: Table, grid: Grid) -> Report:
+    data = tabulate_grid(table, grid, has_tasks=False)
+    return Report(
+        name=table.name,
+        data=data,
+        page=shots.page(data),
+        csv=tidy.render(data),
+        holes=tuple(data.holes),
+    )
+
+
 def _method_cost(table: Table, grid: Grid) -> Report:
     data = method_cost.tabulate(table, grid)
     return Report(
@@ -124,6 +135,7 @@ def _one_header(texts: Sequence[str]) -> str:
 LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
     "tasks": _tasks,
     "groups": _groups,
+    "shots": _shots,
     "cost": _cost,
     "method_cost": _method_cost,
 }

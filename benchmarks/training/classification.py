@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,21 +47,39 @@ class ImageClassification:
         self.config, self.context = config, context
         self.head = backbones.head_of(config["backbone"]["name"])
         self.device = context.device
-        self.folder = require_task(context.data, data, cell.benchmark, cell.task)
+        self.folder = self.find_folder(cell)
         self.normalise = Normalisation.named(data["normalisation"], self.device)
         where: dict[str, Any] = {"normalise": self.normalise, "device": self.device}
-        self.train = load_images(self.folder, data["train"], limit=data["limit_train"], **where)
+        self.train = self.load_train(data, where)
         self.test = open_stream(self.folder, data["test"], limit=data["limit_test"], **where)
         # Images that are trained on cannot choose an epoch.
         is_held_out = data["val"] is not None and data["val"] not in data["train"].split("+")
         self.val = (
-            load_images(self.folder, data["val"], limit=data["limit_test"], **where)
+            open_stream(self.folder, data["val"], limit=data["limit_test"], **where)
             if is_held_out
             else None
         )
-        self.batch_size = config["stage1"]["batch_size"]
+        self.batch_size: int = config["stage1"]["batch_size"]
+        if len(self.train) < self.batch_size:
+            raise ValueError(
+                f"{len(self.train)} training images do not fill one batch of {self.batch_size} "
+                "(training.batch_size)"
+            )
         self.num_classes = config["task"]["num_classes"]
         self.chance_loss = math.log(self.num_classes)
+
+    def find_folder(self, cell: Cell) -> Path:
+        """Return the folder of the packed data."""
+        return require_task(self.context.data, self.config["data"], cell.benchmark, cell.task)
+
+    def load_train(self, data: dict[str, Any], where: dict[str, Any]) -> Images:
+        """Load what is trained on; ``where``: the normalisation and the device."""
+        return load_images(self.folder, data["train"], limit=data["limit_train"], **where)
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.train) // self.batch_size
 
     def build(self) -> nn.Module:
         """Return the pre-trained backbone with a fresh head, on the device."""

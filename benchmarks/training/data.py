@@ -162,9 +162,10 @@ def require_task(root: Path, data: dict[str, Any], benchmark: str, task: str) ->
             f"the {variant} data of {benchmark}/{task} are not prepared in {root}{hint}: "
             f"{command} --data {root}"
         )
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
     found = {
         "image_size": manifest.get("image_size"),
+        "train_size": manifest.get("train_size"),
         "interpolation": manifest.get("resize", {}).get("interpolation"),
     }
     for name, value in found.items():
@@ -191,7 +192,7 @@ def load_images(
     Raises:
         UsageError: A file differs from the manifest.
     """
-    parts = [load_file(_checked(folder, part)) for part in split.split("+")]
+    parts = [load_file(checked_file(folder, part)) for part in split.split("+")]
     return Images(
         torch.cat([part["images"] for part in parts])[:limit].to(device),
         torch.cat([part["labels"] for part in parts])[:limit].to(device),
@@ -203,8 +204,8 @@ def open_stream(
     folder: Path, split: str, *, normalise: Normalisation, device: str, limit: int | None = None
 ) -> Stream:
     """Open one split of a packed task to be read in order; the arguments are those of ``load_images``."""
-    path = _checked(folder, split)
-    count = _manifest(folder)["splits"][split]["n"]
+    path = checked_file(folder, split)
+    count = manifest_of(folder)["splits"][split]["n"]
     return Stream(path, min(count, limit or count), normalise, device)
 
 
@@ -214,7 +215,7 @@ ABOUT = ("source", "resize", "jpeg", "notes", "generator_version")
 
 def fingerprint(folder: Path) -> dict[str, Any]:
     """Return what identifies a packed task in a record, and where it came from."""
-    manifest = _manifest(folder)
+    manifest = manifest_of(folder)
     return {
         "variant": manifest["variant"],
         "manifest_sha256": file_sha256(folder / "manifest.json"),
@@ -222,10 +223,16 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     } | {key: manifest[key] for key in ABOUT if key in manifest}
 
 
-def _checked(folder: Path, split: str) -> Path:
-    """Return the file of a split, once it is known to be the one of the manifest."""
+def checked_file(folder: Path, split: str) -> Path:
+    """Return the file of a split, or of what else the manifest has an entry for, if it is the one meant.
+
+    Raises:
+        UsageError: It is not there, or differs from the manifest.
+    """
     path = folder / f"{split}.safetensors"
-    expected = _manifest(folder)["splits"].get(split, {}).get("sha256")
+    manifest = manifest_of(folder)
+    entry = manifest["splits"].get(split) or manifest.get(split) or {}
+    expected = entry.get("sha256")
     if expected is None or not path.exists() or _sha256(path, *_version(path)) != expected:
         raise UsageError(
             f"{path} is missing or differs from its manifest: python -m data_prep verify names what is wrong"
@@ -244,6 +251,7 @@ def _sha256(path: Path, changed_ns: int, size: int) -> str:
     return file_sha256(path)
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a packed task."""
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return manifest

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -30,7 +31,6 @@ MEDIAN_SIZE = 5
 
 ENOUGH_SECONDS = 5.0
 FEWEST_STEPS, MOST_STEPS = 2, 5
-SPLIT_SIZES = {"train800": 800, "val200": 200}
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,20 @@ class Pace:
             f"{1e3 * self.image_seconds:.3g} ms an image evaluated"
         )
 
-    def seconds(self, config: Config, n_test: int) -> float:
-        """Return how long the training and the evaluations of a configuration take."""
+    def seconds(self, config: Config, sizes: Mapping[str, int]) -> float:
+        """Return how long the training and the evaluations of a configuration take.
+
+        Args:
+            config: The configuration.
+            sizes: Examples of each split that it names.
+        """
         plan = Plan.of(config["stage2" if "stage2" in config else "stage1"])
         data = config["data"]
         names = data["train"].split("+")
-        n_train = sum(SPLIT_SIZES[name] for name in names)
+        n_train = sum(sizes[name] for name in names)
         n_train = min(n_train, data["limit_train"] or n_train)
-        n_test = min(n_test, data["limit_test"] or n_test)
-        n_val = SPLIT_SIZES[data["val"]] if data["val"] and data["val"] not in names else 0
+        n_test = min(sizes[data["test"]], data["limit_test"] or sizes[data["test"]])
+        n_val = sizes[data["val"]] if data["val"] and data["val"] not in names else 0
         steps = plan.epochs * (n_train // plan.batch_size)
         evaluations = math.ceil(plan.epochs / plan.evaluate_every)
         return steps * self.step_seconds + evaluations * (n_test + n_val) * self.image_seconds
@@ -86,7 +91,12 @@ class RandomImages(ImageClassification):
         labels = torch.randint(self.num_classes, (self.batch_size,))
         normalise = Normalisation.named(config["data"]["normalisation"], self.device)
         self.train = Images(pixels.to(self.device), labels.to(self.device), normalise)
-        self.steps = 1
+        self.batches_an_epoch = 1
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return self.batches_an_epoch
 
     def batches(self, seed: int) -> Any:
         """Iterate the batches; each is normalised anew, as in training."""
@@ -148,7 +158,7 @@ def measure(cell: Cell, config: Config, context: Context) -> Pace:
 def _times(stage: Stage, problem: RandomImages) -> list[float]:
     """Return seconds a step: after one that is not timed, until there are enough of them."""
     # A GPU is waited for once an epoch, so that an epoch has several steps there.
-    problem.steps = MOST_STEPS if problem.device.startswith("cuda") else 1
+    problem.batches_an_epoch = MOST_STEPS if problem.device.startswith("cuda") else 1
     started = perf_counter()
     stage.train_epoch(0)
     spent = perf_counter() - started

@@ -27,6 +27,10 @@ class Problem(Protocol):
     chance_loss: float
     """Loss of an answer that knows nothing."""
 
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+
     def batches(self, seed: int) -> Iterator[Any]:
         """Iterate the batches of one epoch, in an order that ``seed`` decides."""
 
@@ -146,10 +150,10 @@ class Stage:
         """Train one epoch; return the mean loss, and the mean penalty if there is one."""
         self.model.train()
         losses, penalties = [], []
-        batches = list(self.problem.batches(self.order_seed + epoch))
-        for step, batch in enumerate(batches):
-            self._set_learning_rate(epoch + step / len(batches), step_share=1 / len(batches))
-            at = self._schedule(epoch * len(batches) + step, len(batches))
+        steps = self.problem.steps
+        for step, batch in enumerate(self.problem.batches(self.order_seed + epoch)):
+            self._set_learning_rate(epoch + step / steps, step_share=1 / steps)
+            at = self._schedule(epoch * steps + step, steps)
             if self.method is not None:
                 self.method.before_forward(self.model, *at)
             loss = self.problem.loss(self.model, batch)

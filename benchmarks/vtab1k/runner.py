@@ -38,17 +38,15 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
     """Return how long a cell will take by a few steps of its method on this machine, and their pace."""
-    from benchmarks.training.pace import SPLIT_SIZES, measure
+    from benchmarks.training.pace import measure
 
     key = (cell.backbone, cell.method, context.device)
     if key not in _paces:
         _paces[key] = measure(cell, config, context)
-    data = config["data"]
-    n_test = EMBEDDED_TEST if data["variant"] == "embedded" else VTAB1K.task(cell.task).n_test
-    if data["test"] != "test":  # a sweep compares on validation images
-        n_test = SPLIT_SIZES[data["test"]]
+    is_embedded = config["data"]["variant"] == "embedded"
+    n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
     pace = f"{cell.method} on {cell.backbone}: {_paces[key]}"
-    return _paces[key].seconds(config, n_test), pace
+    return _paces[key].seconds(config, {"train800": 800, "val200": 200, "test": n_test}), pace
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from benchmarks.harness.cell import Cell, parse_method
-from benchmarks.harness.methods import family_of
+from benchmarks.harness.cell import Cell
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
-from benchmarks.harness.sweep_file import entries_of, with_choices
+from benchmarks.training.configuration import OURS, PAPER, SWEPT, resolve
 from benchmarks.vtab1k import methods
-from benchmarks.vtab1k.hyperparameters.released import released
+from benchmarks.vtab1k.hyperparameters import FOLDER
 
-PAPER = "paper, section 4.2"
-OURS = "our choice"
-SWEPT = "our choice, by a sweep on embedded val200 (benchmarks/vtab1k/README.md)"
 NOAH = "ZhangYuanhan-AI/NOAH experiments"
 DTL = "heekhero/DTL train_scripts/vit/vtab"
 RESIZED = "heekhero/DTL, Lucenova/KARST data/vtab.py"
@@ -138,7 +132,7 @@ RELEASED = "our choice: the largest of NOAH's released subnets, 0.43 M as the pa
 LIKE_LORA = "our choice: what lora-r8 has"
 
 
-def _search(
+def search(
     *,
     epochs: int,
     warmup: int,
@@ -175,7 +169,7 @@ SCALES = {
                 "data.limit_test": Choice(64, OURS),
                 "training.epochs": Choice(2, OURS),
                 "training.evaluate_every": Choice(2, OURS),
-                **_search(epochs=1, warmup=0, learning_rate=2.5e-3, generations=2, population=4),
+                **search(epochs=1, warmup=0, learning_rate=2.5e-3, generations=2, population=4),
             },
         ),
         Scale(
@@ -187,7 +181,7 @@ SCALES = {
             choices={
                 **EMBEDDED,
                 "training.epochs": Choice(10, OURS),
-                **_search(epochs=5, warmup=1, learning_rate=2.5e-3, generations=4, population=8),
+                **search(epochs=5, warmup=1, learning_rate=2.5e-3, generations=4, population=8),
                 # A probe is cheap: it is given as long as both stages together.
                 "epochs.linear": Choice(20, OURS),
                 "training.warmup_epochs": Choice(1, OURS),
@@ -219,7 +213,7 @@ SCALES = {
                 ),
                 "data.train": Choice("train800+val200", PAPER),
                 "training.epochs": Choice(100, PAPER),
-                **_search(
+                **search(
                     epochs=500,
                     warmup=10,
                     learning_rate=5e-4,
@@ -241,59 +235,17 @@ SCALES = {
     )
 }
 
-# Which samples a penalty counts, and its own numbers; the paper leaves all of these open.
-PENALTY_SAMPLE = {"linear": "token", "nonlinear": "image", "euclidean": "token", "cosine": "token"}
-PENALTY_OPTIONS: dict[str, dict[str, Any]] = {"nonlinear": {"fraction": 0.5}}
-
-TRAINING = ("batch_size", "weight_decay", "warmup_epochs", "evaluate_every")
-
 
 def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choice]:
     """Resolve a cell: every value that decides its numbers, with its source, by dotted name."""
-    choices = COMMON | dict(scale.choices)
-    base, suffix, target = parse_method(cell.method)
-    family = family_of(base)
-    resolved = {
-        "task.name": Choice(cell.task, PAPER),
-        "task.num_classes": Choice(benchmark.task(cell.task).num_classes, PAPER),
-        "backbone.name": Choice(cell.backbone, OURS if scale.is_embedded else PAPER),
-        "method.name": Choice(cell.method, PAPER),
-    }
-    resolved |= {
-        key: value for key, value in choices.items() if key.startswith(("backbone.", "data."))
-    }
-    resolved["backbone.weights"] = choices[f"weights.{cell.backbone}"]
-    resolved["data.normalisation"] = choices.get(
-        f"normalisation.{cell.backbone}", choices["data.normalisation"]
+    return resolve(
+        benchmark,
+        cell,
+        scale,
+        COMMON | dict(scale.choices),
+        kind=methods.KINDS[cell.backbone],
+        folder=FOLDER,
     )
-    for key, choice in choices.items():
-        if key.startswith(f"{family}."):
-            resolved[f"method.{key.partition('.')[2]}"] = choice
-    for stage in ("stage1", "stage2") if suffix else ("stage1",):
-        for name in TRAINING:
-            resolved[f"{stage}.{name}"] = choices[f"training.{name}"]
-        resolved[f"{stage}.epochs"] = choices.get(f"epochs.{family}", choices["training.epochs"])
-        resolved[f"{stage}.learning_rate"] = choices.get(
-            f"learning_rate.{family}", choices["learning_rate.any"]
-        )
-    if family == "noah":
-        resolved |= {key: choice for key, choice in choices.items() if key.startswith("search.")}
-    if suffix:
-        resolved["stage2.penalty"] = Choice(None if suffix == "control" else suffix, PAPER)
-    if suffix and suffix != "control":
-        resolved["stage2.weight"] = choices[f"weight.{suffix}"]
-        resolved["stage2.sample"] = Choice(PENALTY_SAMPLE[suffix], OURS)
-        space = {"space": target} if target != "feature" else {}
-        resolved["stage2.options"] = Choice(PENALTY_OPTIONS.get(suffix, {}) | space, OURS)
-    if not scale.is_embedded:
-        tasks = tuple(task.name for task in benchmark.tasks)
-        values = released(family, methods.KINDS[cell.backbone], cell.task, tasks)
-        resolved |= {
-            name: choice
-            for name, choice in values.items()
-            if suffix or not name.startswith("stage2.")
-        }
-    return with_choices(resolved, entries_of(benchmark.name), cell, scale.name)
 
 
 VTAB1K = Benchmark(

@@ -19,52 +19,26 @@ from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import Tensor
 
-from benchmarks.cost.timing import fast_algorithms, no_collection, ratios, rotated, summary
+from benchmarks.cost.timing import fast_algorithms, no_collection, rotated
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.errors import DONE, USAGE, UsageError
 from benchmarks.harness.execute import Settings, default_device
 from benchmarks.training.classification import EVALUATION_BATCH, ImageClassification
+from benchmarks.training.throughput import (
+    AGAIN,
+    LOOP,
+    READY,
+    Batch,
+    first,
+    ready,
+    speeds,
+    time_training,
+)
 from benchmarks.training.trainer import Plan, Stage
 from benchmarks.training.two_stage import adapt, regularizer_of
-
-Batch = tuple[Tensor, Tensor]
-LOOP, READY, AGAIN = "loop", "ready", "ready again (A/A)"
-
-
-def ready(images: Iterator[Batch], count: int) -> Callable[[int], Iterator[Batch]]:
-    """Return batches without input work: the first one, ``count`` times."""
-    batch = next(images)
-    return lambda seed: iter([batch] * count)
-
-
-def training(
-    problem: ImageClassification, stage: Stage, rounds: int, steps: int
-) -> dict[str, list[float]]:
-    """Return seconds a step, by variant, in rounds in which all variants take turns."""
-    whole = problem.batches
-
-    def some(seed: int) -> Iterator[Batch]:
-        for index, batch in enumerate(whole(seed)):
-            if index == steps:
-                return
-            yield batch
-
-    variants = {LOOP: some, READY: ready(whole(0), steps), AGAIN: ready(whole(0), steps)}
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for index in range(-1, rounds):  # the first round warms up
-        for name in rotated(list(variants), max(0, index)):
-            problem.batches = variants[name]  # type: ignore[method-assign, assignment]
-            with no_collection():
-                started = perf_counter()
-                stage.train_epoch(0)
-                if index >= 0:
-                    times[name].append((perf_counter() - started) / steps)
-    problem.batches = whole  # type: ignore[method-assign]
-    return times
 
 
 def evaluation(
@@ -123,7 +97,12 @@ def measure(
             model, problem, Plan.of(section), order_seed=0, noise_seed=0, folder=Path(folder),
             identity="throughput", method=method, is_first="stage2" not in config, penalty=regularizer,
         )  # fmt: skip
-        trained = training(problem, stage, rounds, steps)
+        variants = {
+            LOOP: first(problem.batches, steps),
+            READY: ready(problem.batches(0), steps),
+            AGAIN: ready(problem.batches(0), steps),
+        }
+        trained = time_training(problem, stage, variants, rounds=rounds, steps=steps)
         evaluated = evaluation(problem, model, rounds, images)
     batch = problem.batch_size
     return {
@@ -133,18 +112,8 @@ def measure(
         "weights": problem.weights.id,
         "hardware": provenance.hardware(device),
         "rounds": rounds,
-        "training": _speeds(trained, batch),
-        "evaluation": _speeds(evaluated, 1),
-    }
-
-
-def _speeds(times: dict[str, list[float]], images: int) -> dict[str, object]:
-    speeds = {name: [images / seconds for seconds in values] for name, values in times.items()}
-    return {
-        "images_per_second": {name: summary(values) for name, values in speeds.items()},
-        "over_ready": {
-            name: summary(ratios(speeds[name], speeds[READY])) for name in (LOOP, AGAIN)
-        },
+        "training": speeds(trained, batch, READY),
+        "evaluation": speeds(evaluated, 1, READY),
     }
 
 

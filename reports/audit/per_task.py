@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.vtab1k.hyperparameters.released import FOLDER, load
+from benchmarks.training.released import load
+from benchmarks.vtab1k.hyperparameters import FOLDER
 from benchmarks.vtab1k.spec import TASKS
 
 NAMES = tuple(task.name for task in TASKS)

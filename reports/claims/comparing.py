@@ -46,6 +46,27 @@ def gains(grid: Grid, quads: Pairs, tasks: TaskSets, values: Values) -> list[Par
     return parts
 
 
+def growth(grid: Grid, pairs: Pairs, first: str, last: str) -> list[Part]:
+    """Judge that the first of each pair gains more over the second in one group of tasks than in another.
+
+    Tasks of the two groups belong together by their label.
+    """
+    parts = []
+    labels = [task.label for task in grid.benchmark.tasks if task.group == first]
+    for method, rival in pairs:
+        gain = _less(grid.values(method), grid.values(rival))
+        before, after = (
+            {task.label: gain[task.name] for task in grid.benchmark.tasks if task.group == group}
+            for group in (first, last)
+        )
+        found, verdict = compared(after, before, labels, len(pairs))
+        headings = [grid.benchmark.groups[group] for group in (last, first)]
+        numbers = f"gain of {method} at {headings[0]} − at {headings[1]}: {shown(found)}"
+        numbers += fewer(found, labels, grid)
+        parts.append(_part(verdict, numbers, (method, rival), found))
+    return parts
+
+
 def redundancy(grid: Grid, pairs: Pairs) -> list[Part]:
     """Judge that the layers of the first of each pair are less redundant."""
     tasks = [task.name for task in grid.benchmark.tasks]

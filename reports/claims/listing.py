@@ -17,6 +17,10 @@ from reports.grid import Grid, load_grid
 from reports.published import FOLDER
 
 BENCHMARK = "vtab1k"
+"""What a claim is about unless it says otherwise."""
+
+Grids = Mapping[str, Sequence[Grid]]
+"""Benchmark -> its grids on the scale's networks, in order; none at a scale that it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,7 @@ class Claim:
     statement: str
     paper: str
     kind: str
+    benchmark: str
     backbone: int
     how: Mapping[str, Any]
 
@@ -43,6 +48,7 @@ def load_claims() -> tuple[Claim, ...]:
             statement=entry.pop("statement"),
             paper=entry.pop("paper", ""),
             kind=entry.pop("kind"),
+            benchmark=entry.pop("benchmark", BENCHMARK),
             backbone=entry.pop("backbone", 0),
             how=entry,
         )
@@ -62,34 +68,38 @@ def judge_all(
     Raises:
         UsageError: There is no such scale.
     """
-    benchmark = BENCHMARKS[BENCHMARK]
-    if scale not in benchmark.scales:
-        raise unknown("scale", scale, list(benchmark.scales), "python -m benchmarks ls")
-    declared = benchmark.scales[scale]
-    grids = [
-        load_grid(benchmark, declared, backbone, results, overrides, drafts=drafts)
-        for backbone in declared.backbones
-    ]
+    known = BENCHMARKS[BENCHMARK].scales
+    if scale not in known:
+        raise unknown("scale", scale, list(known), "python -m benchmarks ls")
+    asked = {claim.benchmark for claim in load_claims()} & BENCHMARKS.keys()
+    grids = {
+        name: [
+            load_grid(BENCHMARKS[name], declared, backbone, results, overrides, drafts=drafts)
+            for backbone in declared.backbones
+        ]
+        for name in sorted(asked)
+        if (declared := BENCHMARKS[name].scales.get(scale))
+    }
     return [(claim, judge(claim, grids, results, drafts=drafts)) for claim in load_claims()]
 
 
-def judge(
-    claim: Claim, grids: Sequence[Grid], results: Path, *, drafts: bool | None = None
-) -> Judged:
-    """Judge one claim; ``grids`` are those of the scale's networks, in order."""
+def judge(claim: Claim, grids: Grids, results: Path, *, drafts: bool | None = None) -> Judged:
+    """Judge one claim."""
     how = claim.how
     if claim.kind == "absent":
-        lacking = (
-            f"{how['benchmark']} is not in the suite yet" if "benchmark" in how else how["why"]
-        )
+        lacking = how.get("why", f"{claim.benchmark} is not in the suite yet")
         return Judged(verdict=Verdict.NOT_RUN, numbers=(lacking,), missing={})
     if claim.kind == "cost":
         return costs.judge(results, how, drafts=drafts)
-    grid = grids[claim.backbone]
+    if claim.benchmark not in grids:
+        lacking = f"{claim.benchmark} is not measured at this scale"
+        return Judged(verdict=Verdict.NOT_RUN, numbers=(lacking,), missing={})
+    grid = grids[claim.benchmark][claim.backbone]
     values = partial(comparing.at_first_epoch, grid) if how.get("at") == "first" else grid.values
     parts = {
         "accuracy": lambda: comparing.accuracy(grid, how["pairs"], _tasks(claim, grid), values),
         "gain": lambda: comparing.gains(grid, how["quads"], _tasks(claim, grid), values),
+        "growth": lambda: comparing.growth(grid, how["pairs"], how["from"], how["to"]),
         "redundancy": lambda: comparing.redundancy(grid, how["pairs"]),
         "floor": lambda: comparing.floor(grid, how["methods"], how["floor"]),
         "parameters": lambda: comparing.parameters(grid, how["pairs"]),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from reports.figures.curves import few_shot, stage2
+from reports.figures.curves import stage2
+from reports.figures.few_shot import accuracy_over_shots, gain_over_shots
 from reports.figures.gains import gains_by_task
 from reports.figures.matrix import redundancy_matrix
 from reports.figures.overview import accuracy_by_task, redundancy
@@ -50,13 +51,16 @@ FIGURES = (
         ("table2",),
         gains_by_task,
     ),
-    Declared("figure3", "Figure 3: few-shot accuracy over shots.", (), few_shot),
+    Declared(
+        "figure3", "Figure 3: few-shot accuracy over shots.", ("few_shot",), accuracy_over_shots
+    ),
     Declared(
         "figure4",
         "Figure 4: test accuracy over stage 2, with and without the penalty.",
         ("table2",),
         stage2,
     ),
+    Declared("few_shot_gain", "Gain of the penalty over shots.", ("few_shot",), gain_over_shots),
     Declared("accuracy_by_task", "Accuracy by method and task.", ("table2",), accuracy_by_task),
     Declared("redundancy", "Redundancy after training, by method.", ("table5",), redundancy),
     Declared("cost_accuracy", "Accuracy against trainable parameters.", ("table2",), cost_accuracy),

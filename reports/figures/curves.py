@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.harness.cell import parse_method
 from benchmarks.harness.record import Record
 from reports.figures.style import (
     BLUE,
-    COLOURS,
     GREY,
     NO_RECORD,
     ORANGE,
@@ -26,84 +23,11 @@ from reports.figures.style import (
     say_no_record,
 )
 from reports.grid import Grid
-from reports.published.few_shot import DATASETS, METHODS, SHOTS
-from reports.stats import Spread
 from reports.tables import TableData
-
-FewShot: TypeAlias = Mapping[str, Mapping[str, Mapping[int, Spread]]]
-"""Data set -> method -> shots -> accuracy in %."""
 
 BASE, CONTROL, PENALISED = "lora-r8", "lora-r8+control", "lora-r8+linear"
 Series: TypeAlias = dict[int, dict[int, float]]
 """Epoch -> seed -> accuracy in %."""
-
-
-@mpl.rc_context(STYLE)
-def few_shot(accuracies: FewShot | None = None) -> Figure:
-    """Accuracy over shots, mean and std over seeds; dashed: without the penalty, solid: with it.
-
-    None: the few-shot benchmark is not in the suite.
-    """
-    found = accuracies or {}
-    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(2, 3, sharex=True).flat)
-    bases = list(dict.fromkeys(parse_method(method).base for method in METHODS))
-    for panel, (name, label) in zip(panels, DATASETS.items(), strict=False):
-        _shots(panel, found.get(name, {}), bases)
-        panel.set_title(label, fontsize=9)
-    average = panels[len(DATASETS)]
-    # A mean with a hole is a hole.
-    has_any = any(found.values())
-    _shots(average, _average(found), bases, "a set lacks records" if has_any else NO_RECORD)
-    average.set_title("mean of the five", fontsize=9)
-    for panel in panels:
-        panel.set_xscale("log", base=2)
-        panel.set_xticks(SHOTS, map(str, SHOTS))
-        panel.set_xlim(SHOTS[0] / 1.25, SHOTS[-1] * 1.25)
-        panel.grid(color="#eeeeee")
-    panels[4].set_xlabel("training images a class")
-    figure.supylabel("top-1 accuracy, %", fontsize=9)
-    legend_below(figure)
-    title = "Few-shot accuracy over shots: mean ± std over seeds"
-    if accuracies is None:
-        title += "\nThe few-shot benchmark is not in the suite yet."
-    figure.suptitle(title, fontsize=9)
-    return figure
-
-
-def _shots(
-    panel: Axes,
-    by_method: Mapping[str, Mapping[int, Spread]],
-    bases: list[str],
-    otherwise: str = NO_RECORD,
-) -> None:
-    for method in METHODS:
-        at = by_method.get(method, {})
-        if not at:
-            continue
-        # A line ends where a number is missing.
-        means = np.array([at[n].mean if n in at else math.nan for n in SHOTS])
-        stds = np.array([(at[n].std or 0.0) if n in at else math.nan for n in SHOTS])
-        colour = COLOURS[bases.index(parse_method(method).base)]
-        line = "-" if parse_method(method).suffix else "--"
-        panel.plot(SHOTS, means, line, marker="o", ms=3, lw=1.4, color=colour, label=method)
-        panel.fill_between(SHOTS, means - stds, means + stds, color=colour, alpha=0.15, lw=0)
-    if not panel.lines:
-        say_no_record(panel, otherwise)
-
-
-def _average(found: FewShot) -> dict[str, dict[int, Spread]]:
-    """The mean over the data sets, where all of them have a number; its std is not known from theirs."""
-    average: dict[str, dict[int, Spread]] = {}
-    for method in METHODS:
-        for shots in SHOTS:
-            at = [found.get(name, {}).get(method, {}).get(shots) for name in DATASETS]
-            values = [spread.mean for spread in at if spread]
-            if len(values) == len(DATASETS):
-                mean = math.fsum(values) / len(values)
-                n = min(spread.n for spread in at if spread)
-                average.setdefault(method, {})[shots] = Spread(mean=mean, std=None, n=n)
-    return average
 
 
 @mpl.rc_context(STYLE)

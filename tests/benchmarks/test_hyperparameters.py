@@ -15,14 +15,15 @@ from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS, declared
 from benchmarks.harness.spec import config_hash
-from benchmarks.vtab1k.hyperparameters import released
+from benchmarks.training import released
+from benchmarks.vtab1k.hyperparameters import FOLDER
 from reports.audit import per_task
 from resora.petl import make_method
 
 VTAB1K = BENCHMARKS["vtab1k"]
 PAPER = VTAB1K.scales["paper"]
 TASKS = tuple(task.name for task in VTAB1K.tasks)
-FILES = sorted(released.FOLDER.glob("*.toml"))
+FILES = sorted(FOLDER.glob("*.toml"))
 RECORDS = Path(__file__).resolve().parents[2] / "results" / "micro" / "vtab1k"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.harness.registry import BENCHMARKS, select
 from reports import claims, published
-from reports.claims import costs, listing
+from reports.claims import listing
 from reports.claims.judging import Verdict
 from reports.cli import main
 from reports.grid import load_grid
@@ -24,10 +24,19 @@ PENALTIES = ("euclidean", "cosine", "nonlinear", "linear")
 
 
 def judged(world, kind, *, drafts=None, **how):
-    claim = claims.Claim(id="a", place="b", statement="c", paper="", kind=kind, backbone=0, how=how)
+    claim = claims.Claim(
+        id="a",
+        place="b",
+        statement="c",
+        paper="",
+        kind=kind,
+        benchmark="vtab1k",
+        backbone=0,
+        how=how,
+    )
     scale = world.benchmark.scales["micro"]
     grid = load_grid(world.benchmark, scale, "vit_micro", world.results, drafts=drafts)
-    return listing.judge(claim, [grid], world.results, drafts=drafts)
+    return listing.judge(claim, {"vtab1k": [grid]}, world.results, drafts=drafts)
 
 
 def gain(world, method, base, points):
@@ -189,6 +198,18 @@ def test_parameters_are_compared_exactly(full_world):
     assert found.missing == {"lora-r8": (2, 6)}
 
 
+def test_growth_is_the_difference_of_gains_between_groups(full_world):
+    """Gains of 1.8 and 2.2 in one group, of 0.5 in the other, whose one task is not labelled like them."""
+    gain(full_world, "lora-r8+linear", "lora-r8", (1.8, 2.2, 0.5))
+    found = judged(full_world, "growth", pairs=[PAIR], **{"from": "natural", "to": "natural"})
+    assert found.verdict is UNDECIDED
+    assert found.numbers == (
+        "gain of lora-r8+linear at Natural − at Natural: +0.00 [+0.00, +0.00]",
+    )
+    found = judged(full_world, "growth", pairs=[PAIR], **{"from": "natural", "to": "specialized"})
+    assert found.verdict is NOT_RUN
+
+
 def test_the_best_of_several_is_above_each_rival(full_world):
     gain(full_world, "lora-r8+linear", "lora-r8", (1.8, 2.0, 2.2))
     gain(full_world, "linear", "lora-r8", (1.0, 2.0, 3.0))
@@ -266,23 +287,24 @@ def test_csv_and_markdown_have_every_claim(tmp_path, capsys):
 
 
 def test_every_claim_is_about_what_is_declared():
-    vtab = BENCHMARKS["vtab1k"]
     found = claims.load_claims()
     assert len({claim.id for claim in found}) == len(found) >= 25
     for claim in found:
         assert claim.place
         assert claim.statement.endswith(".")
         if claim.kind == "absent":
-            assert claim.how.get("benchmark") not in BENCHMARKS, "it is here now: judge it"
-            assert claim.how.keys() in ({"benchmark"}, {"why"})
+            is_there = claim.benchmark in BENCHMARKS
+            assert is_there == ("why" in claim.how), "it is here now: judge it, or say why not"
             continue
-        for scale in vtab.scales.values():
+        benchmark = BENCHMARKS[claim.benchmark]
+        for scale in benchmark.scales.values():
             backbone = scale.backbones[claim.backbone]
-            declared = vtab.methods_on.get(backbone, vtab.methods)
+            declared = benchmark.methods_on.get(backbone, benchmark.methods)
             rows = [*claim.how.get("pairs", ()), *claim.how.get("quads", ())]
             methods = [*claim.how.get("methods", ()), *(name for row in rows for name in row)]
             assert set(methods) <= set(declared), claim.id
-        assert set(claim.how.get("tasks", ())) <= {task.name for task in vtab.tasks}, claim.id
+        assert set(claim.how.get("tasks", ())) <= {task.name for task in benchmark.tasks}, claim.id
+        assert {claim.how.get(end) for end in ("from", "to")} <= {None, *benchmark.groups}, claim.id
 
 
 def test_the_numbers_of_the_paper_follow_from_its_tables():
@@ -332,58 +354,3 @@ def test_the_facts_of_figure_4_name_the_declared_tasks():
     by_id = {claim.id: claim for claim in claims.load_claims()}
     for fact in ("faster", "steady"):
         assert sorted(raw[fact]) == sorted(by_id[fact].how["tasks"])
-
-
-ALL_FORMS = ("closed", "literal", "maps")
-
-
-def gpu(method, euclidean, others, gpu="NVIDIA H100", forms=ALL_FORMS):
-    """A record of the cost benchmark: what the penalties take beyond a step of 2 GiB, all forms alike."""
-    extra = {
-        f"{form}-{name}": euclidean if name == "euclidean" else others
-        for form in forms
-        for name in PENALTIES
-    }
-    metrics = {f"step_ratio/{name}": {"median": 1 + ratio} for name, ratio in extra.items()}
-    variants = {name: {"peak_memory_bytes": (2 + more) * 2**30} for name, more in extra.items()}
-    return {
-        "cell": {"method": method, "task": "cuda-bf16"},
-        "hardware": {"gpu": gpu, "cpu": "a CPU"},
-        "metrics": metrics,
-        "cost": {"by_variant": variants | {"baseline": {"peak_memory_bytes": 2**31}}},
-    }
-
-
-@pytest.mark.parametrize(
-    ("euclidean", "others", "time", "memory", "cheapest"),
-    [
-        (0.1, 0.3, SUPPORTED, SUPPORTED, SUPPORTED),
-        (0.5, 0.3, CONTRADICTED, SUPPORTED, CONTRADICTED),
-        (0.2, 0.7, CONTRADICTED, CONTRADICTED, SUPPORTED),
-    ],
-)
-def test_costs_on_a_gpu(euclidean, others, time, memory, cheapest):
-    by_id = {claim.id: claim.how for claim in claims.load_claims()}
-    records = [gpu(method, euclidean, others) for method in ("lora-r2", "dtl-r2")]
-    assert costs.verdict_of(records, by_id["modest-time"]) == (time, 2)
-    assert costs.verdict_of(records, by_id["little-memory"]) == (memory, 2)
-    assert costs.verdict_of(records, by_id["euclidean-cheapest"]) == (cheapest, 2)
-
-
-def test_costs_need_each_network_of_the_paper_in_the_form_that_is_judged():
-    how = {"quantity": "cheapest", "form": "maps"}
-    lora, dtl = gpu("lora-r2", 0.1, 0.3), gpu("dtl-r2", 0.1, 0.3)
-    assert costs.verdict_of([lora, dtl], how) == (SUPPORTED, 2)
-    assert costs.verdict_of([lora], how) == (NOT_RUN, 1)
-    left_out = gpu("dtl-r2", 0.1, 0.3, forms=("closed",))
-    assert costs.verdict_of([lora, left_out], how) == (NOT_RUN, 1)
-
-
-def test_costs_on_a_cpu_are_shown_and_judge_nothing(tmp_path):
-    how = {"quantity": "time", "form": "closed", "most": 34}
-    assert costs.judge(tmp_path, how).verdict is NOT_RUN
-    assert costs.judge(tmp_path, how).numbers == ()
-    found = costs.judge(FOLDER.parents[1] / "results", how)
-    if found.verdict is NOT_RUN:  # until someone commits a record of a GPU
-        assert found.numbers[-1] == "no record of a GPU, which the paper's numbers are of"
-        assert found.command[-1] == "--scale paper"

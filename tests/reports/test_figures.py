@@ -16,8 +16,6 @@ from benchmarks.harness.registry import BENCHMARKS
 from reports import figures
 from reports.build import load_tables
 from reports.figures import curves, gains, labels, matrix, style, trade_off
-from reports.published.few_shot import DATASETS, METHODS, SHOTS
-from reports.stats import Spread
 
 
 def texts(figure):
@@ -141,32 +139,6 @@ def test_the_matrix_is_that_of_the_query_and_the_mean_over_seeds():
     assert matrix._mean([]) == []
 
 
-def test_few_shot_curves_draw_the_numbers_solid_with_the_penalty():
-    spread = {n: Spread(mean=50.0 + n, std=2.0, n=3) for n in SHOTS}
-    found = {name: {"lora-r8": spread, "lora-r8+linear": spread} for name in DATASETS}
-    figure = curves.few_shot(found)
-    assert [panel.get_title() for panel in figure.axes] == [*DATASETS.values(), "mean of the five"]
-    for panel in figure.axes:
-        styles = {line.get_label(): line.get_linestyle() for line in panel.lines}
-        assert styles == {"lora-r8": "--", "lora-r8+linear": "-"}
-        assert panel.lines[0].get_ydata().tolist() == [51, 52, 54, 58, 66]
-        assert panel.lines[0].get_xdata().tolist() == list(SHOTS)
-    assert len(METHODS) == 8
-    del found["food101"]["lora-r8"]
-    figure = curves.few_shot(found)
-    (legend,) = figure.legends
-    assert {text.get_text() for text in legend.get_texts()} == {"lora-r8", "lora-r8+linear"}
-    average = figure.axes[-1]
-    # A mean with a hole is a hole.
-    assert [line.get_label() for line in average.lines] == ["lora-r8+linear"]
-    found["stanford_cars"]["lora-r8"] = {1: spread[1], 4: spread[4]}
-    found["food101"] = {}
-    figure = curves.few_shot(found)
-    heights = figure.axes[1].lines[0].get_ydata()
-    assert np.isfinite(heights).tolist() == [True, False, True, False, False]
-    assert texts(figure) == ["no record", "a set lacks records"]
-
-
 def curve(seed, values):
     return {"stage2": {"epoch": [1, 2], "test_top1_accuracy": values}}
 
@@ -263,5 +235,5 @@ def test_a_label_lies_beside_a_line():
 
 
 def test_figures_are_declared_over_tables_that_there_are():
-    names = {table.name for table in BENCHMARKS["vtab1k"].tables}
+    names = {table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables}
     assert {name for one in figures.FIGURES for name in one.tables} <= names

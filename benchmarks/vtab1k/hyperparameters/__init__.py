@@ -5,3 +5,7 @@ those on one kind, which go first. The table ``sources`` names each column and w
 ``every_task`` has the values that all tasks share, ``tasks`` has one line a task. ``swept.toml`` is what
 sweeps have chosen.
 """
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent

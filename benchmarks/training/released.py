@@ -11,8 +11,6 @@ from typing import Any
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.spec import Choice
 
-FOLDER = Path(__file__).parent
-
 COLUMNS: dict[str, type[int] | type[float] | type[str]] = {
     "learning_rate": float,
     "weight_decay": float,
@@ -31,10 +29,13 @@ MAY_BE_ZERO = ("weight_decay", "drop_path", "dropout")
 TABLES = ("sources", "every_task", "tasks")
 
 
-def released(method: str, kind: str, task: str, tasks: tuple[str, ...]) -> dict[str, Choice]:
+def released(
+    folder: Path, method: str, kind: str, task: str, tasks: tuple[str, ...]
+) -> dict[str, Choice]:
     """Return the released values for one task, by dotted name; none where nothing is released.
 
     Args:
+        folder: The benchmark's folder of such files.
         method: The method, without its rank.
         kind: What kind of network the backbone is.
         task: The task.
@@ -44,7 +45,7 @@ def released(method: str, kind: str, task: str, tasks: tuple[str, ...]) -> dict[
         UsageError: The method's file is not as it should be.
     """
     for name in (f"{method}.{kind}.toml", f"{method}.toml"):
-        path = FOLDER / name
+        path = folder / name
         if path.exists():
             values = load(path, tasks)[task]
             return {
@@ -119,7 +120,11 @@ def _check_name(
 ) -> None:
     if name not in known:
         where = path.name if of is None else f"{path.name}, {of}"
-        lists = "python -m benchmarks ls vtab1k" if kind == "task" else Path(__file__).name
+        lists = (
+            f"python -m benchmarks ls {path.parents[1].name}"
+            if kind == "task"
+            else Path(__file__).name
+        )
         raise UsageError(f"{where}: {unknown(kind, name, known, lists)}")
 
 

@@ -1,0 +1,62 @@
+"""Runs a few-shot cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks import backbones
+from benchmarks.fewshot.problem import FewShot, require_set
+from benchmarks.fewshot.spec import FEWSHOT, N_VAL, set_of
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.context import Context
+from benchmarks.harness.record import Outcome
+from benchmarks.harness.spec import Config
+from benchmarks.training import two_stage
+from benchmarks.training.classification import weight_files
+from benchmarks.training.two_stage import is_stage1_kept
+
+if TYPE_CHECKING:
+    from benchmarks.training.pace import Pace
+
+__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+
+EMBEDDED_VAL, EMBEDDED_TEST = 200, 500
+
+_paces: dict[tuple[str, str, str], Pace] = {}
+
+
+def require(cell: Cell, config: Config, context: Context) -> None:
+    """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
+    require_set(cell, config, context)
+
+
+def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:
+    """Raise a ``UsageError`` that says which file of weights to put where, if it is not there."""
+    del cell
+    backbones.find_weights(config["backbone"], weight_files(context), fetch=fetch)
+
+
+def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
+    """Return how long a cell will take by a few steps of its method on this machine, and their pace.
+
+    The augmentation is left out (README.md has its share).
+    """
+    from benchmarks.training.pace import measure
+
+    key = (cell.backbone, cell.method, context.device)
+    if key not in _paces:
+        _paces[key] = measure(cell, config, context)
+    name, shots = set_of(cell.task)
+    is_embedded = config["data"]["variant"] == "embedded"
+    sizes = {
+        "train": shots * config["task"]["num_classes"],
+        "val": EMBEDDED_VAL if is_embedded else N_VAL[name],
+        "test": EMBEDDED_TEST if is_embedded else FEWSHOT.task(cell.task).n_test,
+    }
+    pace = f"{cell.method} on {cell.backbone}: {_paces[key]}"
+    return _paces[key].seconds(config, sizes), pace
+
+
+def run(cell: Cell, config: Config, context: Context) -> Outcome:
+    """Train and evaluate one cell."""
+    return two_stage.run(cell, config, context, FewShot(cell, config, context))
