@@ -22,7 +22,49 @@ def pack_task(root: Path, task: str, num_classes: int, *, n: int = 96, seed: int
         images[np.arange(n), labels % 3] += 60 + 20 * (labels[:, None, None] // 3 % 7)
         path = folder / f"{split}.safetensors"
         save_file({"images": images.astype(np.uint8), "labels": labels.astype(np.int64)}, path)
-        splits[split] = {"n": n, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        splits[split] = {"n": n, "sha256": _sha256(path)}
     manifest = {"schema": "resora.data/1", "variant": "embedded", "task": task, "splits": splits}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def pack_set(root: Path, name: str, num_classes: int, *, doubled: bool = False) -> Path:
+    """Write a packed few-shot set: 20 images a class to draw from, a draw for each shot and seed."""
+    folder = root / "embedded" / "fewshot" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = {}
+    for index, (split, each) in enumerate((("train", 20), ("val", 4), ("test", 5))):
+        random = np.random.default_rng([7, index])
+        labels = np.arange(num_classes * each) % num_classes
+        images = random.integers(0, 60, (len(labels), 3, 32, 32))
+        images[np.arange(len(labels)), labels % 3] += 60 + 20 * (labels[:, None, None] // 3 % 7)
+        path = folder / f"{split}.safetensors"
+        save_file({"images": images.astype(np.uint8), "labels": labels.astype(np.int64)}, path)
+        splits[split] = {"n": len(labels), "sha256": _sha256(path)}
+    draws = {}
+    for shots in (1, 2, 4, 8, 16):
+        for seed in range(3):
+            chosen = np.random.default_rng([shots, seed]).permuted(
+                np.tile(np.arange(20), (num_classes, 1)), axis=1
+            )[:, :shots]
+            index = (chosen * num_classes + np.arange(num_classes)[:, None]).ravel()
+            draws[f"{shots}shot_seed{seed}"] = np.repeat(index, 2 if doubled and shots == 1 else 1)
+    save_file(draws, folder / "draws.safetensors")
+    lists = {
+        key: {"n": len(index), "distinct": len(set(index.tolist()))} for key, index in draws.items()
+    }
+    manifest = {
+        "schema": "resora.data/1",
+        "variant": "embedded",
+        "task": name,
+        "image_size": 32,
+        "splits": splits,
+        "draws": {"sha256": _sha256(folder / "draws.safetensors"), "lists": lists},
+        "draw_source": "a test's own draw",
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
