@@ -17,10 +17,9 @@ from typing import Any
 
 from data_prep import pack
 from data_prep.contents import Named, Source
-from data_prep.sources import SOURCES, make_source
+from data_prep.sources import OF, SOURCES, make_source
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
-DATA_SETS = (pack.BENCHMARK,)
 LIST = "'python -m data_prep ls' lists them"
 
 
@@ -31,8 +30,6 @@ class UsageError(Exception):
 def select(selector: str, source: Source) -> list[Named]:
     """Return the tasks of ``data-set`` or ``data-set/task-glob``."""
     data_set, slash, pattern = selector.partition("/")
-    if data_set not in DATA_SETS:
-        raise UsageError(_unknown("data set", data_set, DATA_SETS))
     tasks = source.tasks()
     if not slash:
         return list(tasks)
@@ -41,6 +38,22 @@ def select(selector: str, source: Source) -> list[Named]:
         names = [f"{data_set}/{task.name}" for task in tasks]
         raise UsageError(_unknown("task", f"{data_set}/{pattern}", names))
     return matched
+
+
+def data_set_of(selector: str) -> str:
+    """Return the data set of a selector."""
+    data_set = selector.partition("/")[0]
+    if data_set not in OF:
+        raise UsageError(_unknown("data set", data_set, list(OF)))
+    return data_set
+
+
+def source_of(selector: str, name: str, **options: Any) -> Source:
+    """Return a source of a selector's data set."""
+    data_set = data_set_of(selector)
+    if name not in OF[data_set]:
+        raise UsageError(f"{data_set} has no source '{name}'; it has {', '.join(OF[data_set])}")
+    return make_source(name, data_set, **options)
 
 
 def _unknown(what: str, name: str, valid: Sequence[str]) -> str:
@@ -96,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         ("show", "Draw a contact sheet of images with their labels."),
     ):
         sub = command(name, text)
-        sub.add_argument("selector", nargs="?", default=pack.BENCHMARK, **selector)
+        sub.add_argument("selector", nargs="?", default="vtab1k", **selector)
         sub.add_argument(
             "--source", choices=SOURCES, help="default: each that is prepared, or else embedded"
         )
@@ -112,48 +125,56 @@ def _cores() -> int:
 
 def _ls(args: argparse.Namespace) -> int:
     """List the tasks."""
-    tasks = make_source("embedded").tasks()
-    width = max(len(task.name) for task in tasks) + len(pack.BENCHMARK) + 1
-    print(f"{'data set/task':{width}}  {'group':11}  classes  {'prepared':20}  label")
-    for task in tasks:
-        prepared = " ".join(name for name in SOURCES if _is_prepared(args.data, name, task))
+    tasks = [
+        (data_set, task) for data_set in OF for task in make_source("embedded", data_set).tasks()
+    ]
+    width = max(len(f"{data_set}/{task.name}") for data_set, task in tasks)
+    print(f"{'data set/task':{width}}  {'group':12}  classes  {'prepared':20}  label")
+    for data_set, task in tasks:
+        sources = (make_source(name, data_set) for name in OF[data_set])
+        prepared = " ".join(
+            source.variant for source in sources if _is_prepared(args.data, source, task)
+        )
         print(
-            f"{pack.BENCHMARK + '/' + task.name:{width}}  {task.group:11}  {task.num_classes:7}  "
+            f"{data_set + '/' + task.name:{width}}  {task.group:12}  {task.num_classes:7}  "
             f"{prepared or 'no':20}  {task.label}"
         )
     return DONE
 
 
-def _is_prepared(data: Path, variant: str, task: Named) -> bool:
-    return (pack.task_folder(data, variant, task) / pack.MANIFEST).is_file()
+def _is_prepared(data: Path, source: Source, task: Named) -> bool:
+    return (pack.task_folder(data, source, task) / pack.MANIFEST).is_file()
 
 
 def _sources_at_hand(args: argparse.Namespace, **options: Any) -> list[Source]:
     """Return the source that was named, or each that has one of the tasks prepared."""
     if args.source:
-        return [make_source(args.source, **options)]
+        return [source_of(args.selector, args.source, **options)]
+    data_set = data_set_of(args.selector)
     found = [
         source
         for source in (
-            make_source(name, **options) for name in SOURCES if (args.data / name).is_dir()
+            make_source(name, data_set, **options)
+            for name in OF[data_set]
+            if (args.data / name).is_dir()
         )
-        if any(_is_prepared(args.data, source.variant, t) for t in select(args.selector, source))
+        if any(_is_prepared(args.data, source, t) for t in select(args.selector, source))
     ]
-    return found or [make_source("embedded", **options)]
+    return found or [make_source("embedded", data_set, **options)]
 
 
 def _prepare(args: argparse.Namespace) -> int:
     """Pack what is not packed yet."""
     _check_options(args)
     size = None if args.source == "embedded" else args.size or 224
-    source = make_source(args.source, root=args.root, size=size, seed=args.seed)
+    source = source_of(args.selector, args.source, root=args.root, size=size, seed=args.seed)
     tasks = select(args.selector, source)
     todo = [t for t in tasks if args.force or not pack.check_task(args.data, source, t).ok]
     needed = sum(pack.packed_bytes(source, task) for task in todo)
     free = _free_bytes(args.data)
     if args.dry_run:
         for task in tasks:
-            place = pack.task_folder(args.data, source.variant, task)
+            place = pack.task_folder(args.data, source, task)
             print(f"{'prepare' if task in todo else 'skip   '}  {place}")
         print(f"needed: {_gigabytes(needed)}; free in {args.data}: {_gigabytes(free)}")
         return DONE
@@ -161,13 +182,13 @@ def _prepare(args: argparse.Namespace) -> int:
         print(
             f"not enough space: {len(todo)} tasks need {_gigabytes(needed)} in {args.data}, "
             f"{_gigabytes(free)} are free; --data DIR packs elsewhere, "
-            f"{pack.BENCHMARK}/TASK packs a part",
+            f"{source.benchmark}/TASK packs a part",
             file=sys.stderr,
         )
         return FAILED
     failed = _pack_all(todo, source, args.data, args.jobs) if todo else 0
     skipped, done = len(tasks) - len(todo), len(todo) - failed
-    folder = args.data / source.variant / pack.BENCHMARK
+    folder = args.data / source.variant / source.benchmark
     print(f"{folder}: {done} prepared, {skipped} already there, {failed} failed")
     return FAILED if failed else DONE
 
@@ -251,7 +272,7 @@ def _show(args: argparse.Namespace) -> int:
     code = DONE
     for source in _sources_at_hand(args, seed=args.seed):
         tasks = select(args.selector, source)
-        prepared = [t for t in tasks if _is_prepared(args.data, source.variant, t)]
+        prepared = [t for t in tasks if _is_prepared(args.data, source, t)]
         # Generated tasks can be drawn without being prepared.
         drawn = tasks if source.variant == "embedded" else prepared
         if not drawn:

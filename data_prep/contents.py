@@ -19,7 +19,7 @@ class Named(Protocol):
 
     @property
     def group(self) -> str:
-        """``natural``, ``specialized`` or ``structured``."""
+        """What kind of task it is: ``natural``, ``specialized``, ``structured``, or ``fine-grained``."""
 
     @property
     def label(self) -> str:
@@ -66,16 +66,27 @@ class Contents:
     Attributes:
         about: What the manifest says of it, besides what the task decides.
         splits: Split -> opens it.
+        draws: Which of the training images are trained on, by the name of the draw, (n,) each; none where
+            all are.
     """
 
     about: Mapping[str, Any]
     splits: Mapping[str, Callable[[], Split]]
+    draws: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
 class Source(Protocol):
-    """Where data come from; its name is the name of the variant in every record."""
+    """Where the data of a benchmark come from.
 
+    Attributes:
+        benchmark: The benchmark.
+        variant: Its name; also the name of the variant in every record.
+        has_draws: Whether each task has draws from its training images.
+    """
+
+    benchmark: str
     variant: str
+    has_draws: bool
 
     def tasks(self) -> tuple[Named, ...]:
         """Return the tasks that it has."""
@@ -86,7 +97,7 @@ class Source(Protocol):
     def counts(self, task: Any) -> dict[str, int]:
         """Return split -> examples."""
 
-    def shape(self, task: Any) -> tuple[int, int, int]:
+    def shape(self, task: Any, split: str) -> tuple[int, int, int]:
         """Return channels, height and width of what is packed."""
 
     def open(self, task: Any) -> Contents:

@@ -12,22 +12,23 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from data_prep import tensors_file
 from data_prep.contents import Named, Source, Split
 from data_prep.errors import DataError
 
 SCHEMA = "resora.data/1"
-BENCHMARK = "vtab1k"
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
+DRAWS = "draws"
 
 Tick = Callable[[str, int], None]
 """Told the split, and how many more examples of it are packed."""
@@ -46,15 +47,17 @@ class Findings:
         return not self.missing and not self.wrong
 
 
-def task_folder(data: Path, variant: str, task: Named) -> Path:
+def task_folder(data: Path, source: Source, task: Named) -> Path:
     """Return the folder of a packed task."""
-    return data / variant / BENCHMARK / task.name
+    return data / source.variant / source.benchmark / task.name
 
 
 def packed_bytes(source: Source, task: Named) -> int:
     """Return the size of a packed task on disk, headers aside."""
-    pixels = int(np.prod(source.shape(task)))
-    return sum(count * (pixels + 8) for count in source.counts(task).values())
+    return sum(
+        count * (int(np.prod(source.shape(task, split))) + 8)
+        for split, count in source.counts(task).items()
+    )
 
 
 def pack_task(
@@ -73,7 +76,7 @@ def pack_task(
         DataError: The data are not as they should be; nothing is left of what was packed.
     """
     contents = source.open(task)
-    folder = task_folder(data, source.variant, task)
+    folder = task_folder(data, source, task)
     staging = folder.with_name(f".{folder.name}.partial")
     head = source.identity(task) | dict(contents.about)
     splits = _packed_before(staging, head)
@@ -88,8 +91,10 @@ def pack_task(
     except DataError:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    ordered = {name: splits[name] for name in source.counts(task)}
-    _write_json(staging / MANIFEST, head | {"splits": ordered})
+    ordered: dict[str, Any] = {"splits": {name: splits[name] for name in source.counts(task)}}
+    if contents.draws:
+        ordered[DRAWS] = _write_draws(staging, contents.draws)
+    _write_json(staging / MANIFEST, head | ordered)
     (staging / PROGRESS).unlink(missing_ok=True)
     _move_folder(staging, folder)
     return folder
@@ -120,7 +125,7 @@ def _pack_split(
     staging: Path, name: str, split: Split, source: Source, task: Named, jobs: int, tick: Tick
 ) -> dict[str, Any]:
     """Write one split whole or not at all; return its entry in the manifest."""
-    shape = (split.count, *source.shape(task))
+    shape = (split.count, *source.shape(task, name))
     temporary = staging / f".{name}.{os.getpid()}.tmp"
     kinds: Counter[str] = Counter()
     try:
@@ -156,6 +161,20 @@ def _pack_split(
     finally:
         temporary.unlink(missing_ok=True)
     return entry | dict(split.about) | ({"files": dict(sorted(kinds.items()))} if kinds else {})
+
+
+def _write_draws(staging: Path, draws: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, Any]:
+    """Write which images each draw has; return the entry in the manifest."""
+    path = staging / f"{DRAWS}.safetensors"
+    shapes = {name: (np.int64, index.shape) for name, index in draws.items()}
+    for name, array in tensors_file.create(path, shapes).items():
+        array[:] = draws[name]
+        if isinstance(array, np.memmap):
+            array.flush()
+    lists = {
+        name: {"n": len(index), "distinct": len(np.unique(index))} for name, index in draws.items()
+    }
+    return {"sha256": _sha256(path), "lists": lists}
 
 
 def _over_threads(call: Callable[[int], str | None], count: int, jobs: int) -> Iterator[str | None]:
@@ -218,7 +237,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def check_task(data: Path, source: Source, task: Named) -> Findings:
     """Check a packed task: its manifest, the hash of every file, shapes, counts and labels."""
-    folder, findings = task_folder(data, source.variant, task), Findings()
+    folder, findings = task_folder(data, source, task), Findings()
     path = folder / MANIFEST
     try:
         manifest = read_manifest(folder)
@@ -233,15 +252,17 @@ def check_task(data: Path, source: Source, task: Named) -> Findings:
             findings.wrong.append(
                 f"{path}: {key} is {_short(manifest.get(key))}, not {_short(value)}"
             )
-    size = manifest.get("image_size")
-    shape = (source.shape(task)[0], size, size)
     for split, count in source.counts(task).items():
         entry = manifest["splits"].get(split)
+        channels, *_ = source.shape(task, split)
+        size = manifest.get(f"{split}_size", manifest.get("image_size"))
         if isinstance(entry, dict):
             file = folder / f"{split}.safetensors"
-            _check_split(file, entry, (count, *shape), task.num_classes, findings)
+            _check_split(file, entry, (count, channels, size, size), task.num_classes, findings)
         else:
             findings.wrong.append(f"{path}: no split {split}")
+    if source.has_draws:
+        _check_draws(folder, manifest, findings)
     return findings
 
 
@@ -280,6 +301,22 @@ def _check_split(
         findings.wrong.append(f"{path}: n in the manifest is not {shape[0]}")
 
 
-def read_split(data: Path, variant: str, task: Named, split: str) -> tensors_file.Arrays:
+def _check_draws(folder: Path, manifest: dict[str, Any], findings: Findings) -> None:
+    """Check the file of the draws against its entry in the manifest; add what is found."""
+    path, entry = folder / f"{DRAWS}.safetensors", manifest.get(DRAWS)
+    found = _sha256(path)
+    if found is None:
+        findings.missing.append(f"{path}: no such file")
+        return
+    if not isinstance(entry, dict) or found != entry.get("sha256"):
+        findings.wrong.append(f"{path}: sha256 differs from the manifest")
+        return
+    count = manifest["splits"]["train"]["n"]
+    for name, index in tensors_file.open_arrays(path).items():
+        if len(index) and not 0 <= index.min() <= index.max() < count:
+            findings.wrong.append(f"{path}: {name} has an image outside 0 to {count - 1}")
+
+
+def read_split(data: Path, source: Source, task: Named, split: str) -> tensors_file.Arrays:
     """Return ``images`` and ``labels`` of a packed split, mapped to memory."""
-    return tensors_file.open_arrays(task_folder(data, variant, task) / f"{split}.safetensors")
+    return tensors_file.open_arrays(task_folder(data, source, task) / f"{split}.safetensors")

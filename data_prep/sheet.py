@@ -45,13 +45,14 @@ def load_examples(
     Returns:
         Images (N, C, H, W), labels (N,), and a name for each class.
     """
+    shown = next(iter(source.counts(task)))
     numbers = [str(k) for k in range(task.num_classes)]
-    folder = pack.task_folder(data, source.variant, task)
+    folder = pack.task_folder(data, source, task)
     if (folder / pack.MANIFEST).is_file():
         names = pack.read_manifest(folder).get("class_names")
-        arrays = pack.read_split(data, source.variant, task, "train800")
+        arrays = pack.read_split(data, source, task, shown)
         return arrays["images"], arrays["labels"], names or numbers
-    split = source.open(task).splits["train800"]()
+    split = source.open(task).splits[shown]()
     examples = [split.example(index) for index in range(split.count)]
     pixels = np.stack([example.pixels for example in examples])
     labels = np.asarray([example.label for example in examples], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The three sources of data, by the name of their variant."""
+"""The sources of each data set, by the name of their variant."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.contents import Source
+from data_prep.embedded.fewshot.source import EmbeddedFewShot
 from data_prep.embedded.source import Embedded
 
 SOURCES = ("embedded", "tfds", "folder")
+"""All there are."""
+
+OF = {"vtab1k": SOURCES, "fewshot": ("embedded",)}
+"""Data set -> its sources."""
 
 
 def make_source(
-    name: str, *, root: Path | None = None, size: int | None = None, seed: int | None = None
+    name: str,
+    data_set: str = "vtab1k",
+    *,
+    root: Path | None = None,
+    size: int | None = None,
+    seed: int | None = None,
 ) -> Source:
     """Return a source of data.
 
     Args:
-        name: One of ``SOURCES``.
+        name: One of the data set's sources.
+        data_set: A key of ``OF``.
         root: Where its own files are: TFDS' data folder, or the folder of exported files.
         size: Height and width to pack real images at; None takes what is packed, whatever it is.
         seed: The seed of the embedded world; None takes what is packed, whatever it is.
     """
     if name == "embedded":
-        return Embedded(seed)
+        return EmbeddedFewShot(seed) if data_set == "fewshot" else Embedded(seed)
     source: Any
     if name == "tfds":  # real data need Pillow, which generated data do without
         from data_prep.vtab1k.tfds_source import Tfds as source

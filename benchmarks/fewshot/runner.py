@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
 
-EMBEDDED_VAL, EMBEDDED_TEST = 200, 500
+EMBEDDED_VAL, EMBEDDED_TEST = 8, 25
+"""Images a class of the embedded sets."""
 
 _paces: dict[tuple[str, str, str], Pace] = {}
 
@@ -47,11 +48,12 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
     if key not in _paces:
         _paces[key] = measure(cell, config, context)
     name, shots = set_of(cell.task)
+    classes = config["task"]["num_classes"]
     is_embedded = config["data"]["variant"] == "embedded"
     sizes = {
-        "train": shots * config["task"]["num_classes"],
-        "val": EMBEDDED_VAL if is_embedded else N_VAL[name],
-        "test": EMBEDDED_TEST if is_embedded else FEWSHOT.task(cell.task).n_test,
+        "train": shots * classes,
+        "val": classes * EMBEDDED_VAL if is_embedded else N_VAL[name],
+        "test": classes * EMBEDDED_TEST if is_embedded else FEWSHOT.task(cell.task).n_test,
     }
     pace = f"{cell.method} on {cell.backbone}: {_paces[key]}"
     return _paces[key].seconds(config, sizes), pace

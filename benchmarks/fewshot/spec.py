@@ -121,17 +121,17 @@ SCALES = {
         ),
         Scale(
             name="micro",
-            description="embedded world, 20 + 20 epochs: methods can be told apart",
+            description="embedded world, 12 + 12 epochs: methods can be told apart",
             backbones=("vit_micro",),
             seeds=(0, 1, 2),
             is_embedded=True,
             choices={
                 **EMBEDDED,
-                "training.epochs": Choice(20, OURS),
-                "training.warmup_epochs": Choice(2, OURS),
-                "training.evaluate_every": Choice(10, DTL),
+                "training.epochs": Choice(12, OURS),
+                "training.warmup_epochs": Choice(1, OURS),
+                "training.evaluate_every": Choice(4, OURS),
                 **vtab1k.search(
-                    epochs=10, warmup=1, learning_rate=2.5e-3, generations=4, population=8
+                    epochs=6, warmup=1, learning_rate=2.5e-3, generations=4, population=8
                 ),
             },
         ),

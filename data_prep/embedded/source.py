@@ -8,13 +8,15 @@ from typing import Any
 from data_prep.contents import Contents, Example, Split
 from data_prep.embedded.draw import SIZE
 from data_prep.embedded.vtab1k import GENERATOR_VERSION, SPLITS, TASKS, Task, generate
-from data_prep.pack import BENCHMARK, SCHEMA
+from data_prep.pack import SCHEMA
 
 
 class Embedded:
-    """Generated tasks, 32 x 32 pixels."""
+    """VTAB-1K's generated tasks, 32 x 32 pixels."""
 
+    benchmark = "vtab1k"
     variant = "embedded"
+    has_draws = False
 
     def __init__(self, seed: int | None = None) -> None:
         """Take the seed to generate with; without one, packed tasks of any seed are right."""
@@ -28,7 +30,7 @@ class Embedded:
         """Return the part of a manifest that the task and the seed decide."""
         identity: dict[str, Any] = {
             "schema": SCHEMA,
-            "benchmark": BENCHMARK,
+            "benchmark": self.benchmark,
             "task": task.name,
             "variant": self.variant,
             "generator_version": GENERATOR_VERSION,
@@ -42,7 +44,7 @@ class Embedded:
         """Return split -> examples."""
         return SPLITS
 
-    def shape(self, task: Task) -> tuple[int, int, int]:
+    def shape(self, task: Task, split: str) -> tuple[int, int, int]:
         """Return channels, height and width."""
         return (3, SIZE, SIZE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_prep.pack import BENCHMARK, SCHEMA
+from data_prep.pack import SCHEMA
 from data_prep.pictures import resizing
 from data_prep.vtab1k import tasks
 from data_prep.vtab1k.tasks import Task
@@ -15,7 +15,9 @@ SIZE = 224
 class RealData:
     """VTAB-1K's tasks at one size of image."""
 
+    benchmark = "vtab1k"
     variant: str
+    has_draws = False
 
     def __init__(self, size: int | None = None) -> None:
         """Take the size to pack at; without one, packed tasks of any size are right."""
@@ -29,7 +31,7 @@ class RealData:
         """Return the part of a manifest that the task and the size decide."""
         identity: dict[str, Any] = {
             "schema": SCHEMA,
-            "benchmark": BENCHMARK,
+            "benchmark": self.benchmark,
             "task": task.name,
             "variant": self.variant,
             "num_classes": task.num_classes,
@@ -40,7 +42,7 @@ class RealData:
         """Return split -> examples."""
         return task.counts
 
-    def shape(self, task: Task) -> tuple[int, int, int]:
+    def shape(self, task: Task, split: str) -> tuple[int, int, int]:
         """Return channels, height and width."""
         return (self.channels(task), self.size or SIZE, self.size or SIZE)
 

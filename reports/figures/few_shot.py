@@ -77,7 +77,9 @@ def gain_over_shots(data: TableData) -> Figure:
     panels = figure.subplots(1, len(penalised), sharey=True, squeeze=False)[0]
     shots = list(_shots(data).values())
     for panel, method in zip(panels, penalised, strict=True):
-        panel.axhspan(*map(float, GAIN), color=GREY, alpha=0.15, lw=0, label="paper, over stage 1")
+        panel.axhspan(
+            *map(float, GAIN), color=GREY, alpha=0.15, lw=0, label="paper, real data, over stage 1"
+        )
         panel.axhline(0, color=GREY, linewidth=0.8)
         for rival, label, colour, shift in (
             (base_of(method), "over stage 1", ORANGE, 0.96),

@@ -11,6 +11,7 @@ from PIL import Image, ImageFont
 
 from data_prep import cli, pack, sheet
 from data_prep.embedded import source as embedded
+from data_prep.embedded.fewshot import SETS
 from data_prep.embedded.source import Embedded
 from data_prep.embedded.vtab1k import TASKS, generate
 
@@ -32,7 +33,8 @@ def test_ls_names_every_task_and_what_is_prepared(capsys, tmp_path):
     code, out, _ = _run(capsys, "ls", "--data", str(tmp_path))
     assert code == 0
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:]}
-    assert set(rows) == {f"vtab1k/{task.name}" for task in TASKS}
+    shots = {f"fewshot/{one.name}" for one in SETS}
+    assert set(rows) == {f"vtab1k/{task.name}" for task in TASKS} | shots
     assert {name for name, row in rows.items() if row[3] == "embedded"} == {"vtab1k/dsprites_ori"}
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from data_prep import cli, pack
+from data_prep.sources import make_source
 from data_prep.vtab1k import TASKS, folder_source
 from data_prep.vtab1k import source as real
 from data_prep.vtab1k.folder_source import Folder
@@ -60,7 +61,7 @@ def _refused(capsys, tree):
 def test_packed_images_and_labels_are_those_of_the_files(capsys, tree, small):
     assert _prepare(capsys, tree)[0] == 0
     for index, (split, count) in enumerate(exported.SMALL.items()):
-        arrays = pack.read_split(tree[1], "folder", small["dtd"], split)
+        arrays = pack.read_split(tree[1], make_source("folder"), small["dtd"], split)
         assert arrays["images"].shape == (count, 3, 32, 32)
         assert arrays["labels"].tolist() == [n % 47 for n in range(count)]
         wanted = np.asarray([exported.colour(index, n) for n in range(count)])
@@ -72,7 +73,7 @@ def test_resizing_is_pillows_bicubic_without_keeping_the_aspect(capsys, tree, sm
     noise = np.random.default_rng(0).integers(0, 255, (50, 90, 3)).astype(np.uint8)
     Image.fromarray(noise).save(path, quality=95)
     assert _prepare(capsys, tree)[0] == 0
-    packed = pack.read_split(tree[1], "folder", small["dtd"], "test")["images"][0]
+    packed = pack.read_split(tree[1], make_source("folder"), small["dtd"], "test")["images"][0]
     with Image.open(path) as image:
         wanted = np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC))
     assert np.array_equal(packed, wanted.transpose(2, 0, 1))
@@ -104,7 +105,7 @@ def test_grey_cmyk_palette_and_alpha_are_converted_and_counted(capsys, tree, sma
     square.convert("P").save(images / "000002.jpg", format="PNG")
     square.convert("RGBA").save(images / "000003.jpg", format="PNG")
     assert _prepare(capsys, tree)[0] == 0
-    packed = pack.read_split(tree[1], "folder", small["dtd"], "test")["images"]
+    packed = pack.read_split(tree[1], make_source("folder"), small["dtd"], "test")["images"]
     grey = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     assert np.abs(packed[0].astype(int) - grey).max() <= 2
     for row in (1, 2, 3):
@@ -208,7 +209,9 @@ def test_the_joined_list_stands_in_for_its_parts(capsys, tree, small):
     for name in ("train800", "val200"):
         (tree[0] / f"{name}.txt").unlink()
     assert _prepare(capsys, tree)[0] == 0
-    assert pack.read_split(tree[1], "folder", small["dtd"], "val200")["labels"].tolist() == [
+    assert pack.read_split(tree[1], make_source("folder"), small["dtd"], "val200")[
+        "labels"
+    ].tolist() == [
         0,
         1,
         2,

@@ -24,7 +24,7 @@ def packed(tmp_path_factory):
 @pytest.fixture
 def copied(packed, tmp_path):
     """A copy of it that a test may damage."""
-    folder = pack.task_folder(tmp_path, "embedded", TASK)
+    folder = pack.task_folder(tmp_path, Embedded(0), TASK)
     folder.mkdir(parents=True)
     for path in packed[1].iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -199,7 +199,7 @@ def test_what_another_seed_left_half_done_is_not_used(tmp_path):
     assert (staging / "train800.safetensors").exists()
     pack.pack_task(tmp_path, SEED_0, TASK)
     images, _ = generate(TASK, "train800", 0)
-    arrays = pack.read_split(tmp_path, "embedded", TASK, "train800")
+    arrays = pack.read_split(tmp_path, Embedded(0), TASK, "train800")
     assert np.array_equal(arrays["images"], images)
     assert pack.check_task(tmp_path, SEED_0, TASK).ok
 

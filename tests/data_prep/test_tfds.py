@@ -26,6 +26,7 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Settings, lacking, run_group
 from data_prep import cli, pack
 from data_prep.errors import DataError
+from data_prep.sources import make_source
 from data_prep.vtab1k import TASKS
 from data_prep.vtab1k import source as real
 from data_prep.vtab1k.tfds_source import Tfds
@@ -156,7 +157,7 @@ def test_every_packed_label_is_what_the_archive_says(packed, raw, name):
     truth = truth_of(raw, task)
     seen = set()
     for split, count in task.counts.items():
-        arrays = pack.read_split(packed, "tfds", task, split)
+        arrays = pack.read_split(packed, make_source("tfds"), task, split)
         assert arrays["images"].shape == (count, task.channels, 32, 32)
         found = archives.identities(np.asarray(arrays["images"])).tolist()
         assert len(set(found)) == count
@@ -177,7 +178,7 @@ def test_slices_are_those_places_of_the_stored_order(packed, raw, name):
             archives.identities((255 // task.brightest * i).transpose(2, 0, 1)[None])[0]
             for i in images
         ]
-        arrays = pack.read_split(packed, "tfds", task, split)
+        arrays = pack.read_split(packed, make_source("tfds"), task, split)
         assert archives.identities(np.asarray(arrays["images"])).tolist() == stored
 
 
@@ -263,7 +264,7 @@ def test_manifest_names_builder_slices_resizing_and_drift(packed):
 
 def test_grey_data_are_packed_once_and_white_is_255(packed):
     for name in ("dsprites_loc", "smallnorb_azim"):
-        images = pack.read_split(packed, "tfds", SMALL[name][0], "test")["images"]
+        images = pack.read_split(packed, make_source("tfds"), SMALL[name][0], "test")["images"]
         assert images.shape[1] == 1
         assert images.max() == 255
 
