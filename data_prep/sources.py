@@ -12,7 +12,7 @@ from data_prep.embedded.source import Embedded
 SOURCES = ("embedded", "tfds", "folder")
 """All there are."""
 
-OF = {"vtab1k": SOURCES, "fewshot": ("embedded",)}
+OF = {"vtab1k": SOURCES, "fewshot": ("embedded", "folder")}
 """Data set -> its sources."""
 
 
@@ -36,7 +36,9 @@ def make_source(
     if name == "embedded":
         return EmbeddedFewShot(seed) if data_set == "fewshot" else Embedded(seed)
     source: Any
-    if name == "tfds":  # real data need Pillow, which generated data do without
+    if data_set == "fewshot":
+        from data_prep.fewshot.folder_source import FewShotFolder as source
+    elif name == "tfds":  # real data need Pillow, which generated data do without
         from data_prep.vtab1k.tfds_source import Tfds as source
     else:
         from data_prep.vtab1k.folder_source import Folder as source

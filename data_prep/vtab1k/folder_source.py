@@ -55,7 +55,7 @@ class Folder(RealData):
         """
         folder = find_folder(self.root, task)
         lists, notes = read_lists(folder, task)
-        _require_images(lists)
+        require_images(lists)
         about = self.about(
             task,
             class_names=list(task.class_names) if task.class_names else None,
@@ -166,7 +166,12 @@ def _labels(path: Path) -> Counter[str]:
     return Counter(line.strip().rpartition(" ")[2] for line in lines if line.strip())
 
 
-def _require_images(lists: dict[str, list[Entry]]) -> None:
+def require_images(lists: dict[str, list[Entry]]) -> None:
+    """Require that the image of every line is there.
+
+    Raises:
+        DataError: Some are not; the first ones are named, with file and line.
+    """
     absent = [entry for entries in lists.values() for entry in entries if not entry.path.is_file()]
     if absent:
         shown = "; ".join(f"{entry.where}: {entry.path}" for entry in absent[:SHOWN])

@@ -1,0 +1,1 @@
+"""The five few-shot sets from the published split lists."""
