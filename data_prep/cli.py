@@ -85,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=SOURCES,
         default="embedded",
         help="where the data come from: generated here (embedded, default), tensorflow-datasets "
-        "(tfds), or exported files with lists (folder)",
+        "(tfds), or files with lists (folder); of few-shot sets also our own draw from unpacked archives "
+        "(folder-drawn) or tensorflow-datasets (tfds-drawn)",
     )
     prepare.add_argument(
         "--root",
@@ -198,8 +199,10 @@ def _check_options(args: argparse.Namespace) -> None:
         for name in ("root", "size"):
             if getattr(args, name) is not None:
                 raise UsageError(f"--{name} is for --source tfds or folder; nothing is read here")
-    elif args.source == "folder" and args.root is None:
-        raise UsageError("--source folder needs --root: the folder with one folder a data set")
+    elif args.source.startswith("folder") and args.root is None:
+        raise UsageError(
+            f"--source {args.source} needs --root: the folder with one folder a data set"
+        )
     if args.size is not None and args.size < 1:
         raise UsageError(f"--size {args.size} is not a number of pixels")
 

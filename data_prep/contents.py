@@ -82,11 +82,13 @@ class Source(Protocol):
         benchmark: The benchmark.
         variant: Its name; also the name of the variant in every record.
         has_draws: Whether each task has draws from its training images.
+        varying: Splits of which the data decide how many examples there are.
     """
 
     benchmark: str
     variant: str
     has_draws: bool
+    varying: tuple[str, ...]
 
     def tasks(self) -> tuple[Named, ...]:
         """Return the tasks that it has."""
@@ -95,7 +97,7 @@ class Source(Protocol):
         """Return the part of a manifest that task and options decide, without opening anything."""
 
     def counts(self, task: Any) -> dict[str, int]:
-        """Return split -> examples."""
+        """Return split -> examples; of a varying split the most that are expected."""
 
     def shape(self, task: Any, split: str) -> tuple[int, int, int]:
         """Return channels, height and width of what is packed."""

@@ -257,8 +257,8 @@ def check_task(data: Path, source: Source, task: Named) -> Findings:
         channels, *_ = source.shape(task, split)
         size = manifest.get(f"{split}_size", manifest.get("image_size"))
         if isinstance(entry, dict):
-            if source.has_draws and split == "train":
-                count = entry.get("n", count)  # as many as the draws have together
+            if split in source.varying:
+                count = entry.get("n", count)
             file = folder / f"{split}.safetensors"
             _check_split(file, entry, (count, channels, size, size), task.num_classes, findings)
         else:

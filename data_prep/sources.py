@@ -9,10 +9,13 @@ from data_prep.contents import Source
 from data_prep.embedded.fewshot.source import EmbeddedFewShot
 from data_prep.embedded.source import Embedded
 
-SOURCES = ("embedded", "tfds", "folder")
+SOURCES = ("embedded", "tfds", "folder", "folder-drawn", "tfds-drawn")
 """All there are."""
 
-OF = {"vtab1k": SOURCES, "fewshot": ("embedded", "folder")}
+OF = {
+    "vtab1k": ("embedded", "tfds", "folder"),
+    "fewshot": ("embedded", "folder", "folder-drawn", "tfds-drawn"),
+}
 """Data set -> its sources."""
 
 
@@ -36,7 +39,11 @@ def make_source(
     if name == "embedded":
         return EmbeddedFewShot(seed) if data_set == "fewshot" else Embedded(seed)
     source: Any
-    if data_set == "fewshot":
+    if name == "folder-drawn":
+        from data_prep.fewshot.drawn import FewShotArchives as source
+    elif name == "tfds-drawn":
+        from data_prep.fewshot.drawn import FewShotTfds as source
+    elif data_set == "fewshot":
         from data_prep.fewshot.folder_source import FewShotFolder as source
     elif name == "tfds":  # real data need Pillow, which generated data do without
         from data_prep.vtab1k.tfds_source import Tfds as source

@@ -152,7 +152,7 @@ def require_task(root: Path, data: dict[str, Any], benchmark: str, task: str) ->
     variant = data["variant"]
     folder = task_folder(root, variant, benchmark, task)
     command = f"python -m data_prep prepare {benchmark}/{task} --source {variant}"
-    if variant == "folder":
+    if variant.startswith("folder"):
         command += " --root ROOT"
     if not (folder / "manifest.json").exists():
         packed = root.glob(f"*/{benchmark}/{task}/manifest.json")

@@ -17,6 +17,7 @@ class Embedded:
     benchmark = "vtab1k"
     variant = "embedded"
     has_draws = False
+    varying: tuple[str, ...] = ()
 
     def __init__(self, seed: int | None = None) -> None:
         """Take the seed to generate with; without one, packed tasks of any seed are right."""

@@ -18,6 +18,7 @@ class RealData:
     benchmark = "vtab1k"
     variant: str
     has_draws = False
+    varying: tuple[str, ...] = ()
 
     def __init__(self, size: int | None = None) -> None:
         """Take the size to pack at; without one, packed tasks of any size are right."""

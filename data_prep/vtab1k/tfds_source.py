@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from data_prep.contents import Contents, Example, Split
 from data_prep.errors import DataError
@@ -27,6 +27,22 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "OPENCV_LOG_
 def default_root() -> Path:
     """Return the folder that TFDS itself would use."""
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
+class Builder(Protocol):
+    """What names a data set of TFDS."""
+
+    @property
+    def builder(self) -> str:
+        """Name of the builder, with its configuration."""
+
+    @property
+    def version(self) -> str:
+        """The builder's version that is asked for."""
+
+    @property
+    def by_hand(self) -> str | None:
+        """What TFDS cannot download, and where it has to be put below the manual folder."""
 
 
 class Tfds(RealData):
@@ -49,9 +65,7 @@ class Tfds(RealData):
         Raises:
             DataError: It cannot be downloaded, or has other numbers of examples than VTAB-1K's.
         """
-        builder = self._builder(task)
-        if not builder.info.splits:
-            self._prepare(builder, task)
+        builder = self.prepared(task)
         found = {name: builder.info.splits[name].num_examples for name in builder.info.splits}
         for name, size in task.sizes.items():
             if found.get(name) != size:
@@ -71,7 +85,18 @@ class Tfds(RealData):
         splits = {name: self._opener(builder, task, where) for name, where in task.slices.items()}
         return Contents(about, splits)
 
-    def _builder(self, task: Task) -> Any:
+    def prepared(self, task: Builder) -> Any:
+        """Return TFDS' builder of a data set, prepared; ``task`` names it.
+
+        Raises:
+            DataError: It cannot be downloaded or prepared.
+        """
+        builder = self._builder(task)
+        if not builder.info.splits:
+            self._prepare(builder, task)
+        return builder
+
+    def _builder(self, task: Builder) -> Any:
         """Return TFDS' builder; nothing is read but what it is prepared as."""
         tfds = _library()
         name = f"{task.builder}:{task.version}"
@@ -92,7 +117,7 @@ class Tfds(RealData):
             return builder
         return tfds.builder(name, data_dir=str(self.root), file_format=FORMAT)
 
-    def _prepare(self, builder: Any, task: Task) -> None:
+    def _prepare(self, builder: Any, task: Builder) -> None:
         """Let TFDS download and prepare; what it has downloaded is there for the next try."""
         tfds = _library()
         manual = self.root / MANUAL
@@ -109,7 +134,7 @@ class Tfds(RealData):
             # Builders raise whatever their archives make them: each is this task's failure alone.
             raise DataError(self._what_helps(builder, task, error)) from error
 
-    def _what_helps(self, builder: Any, task: Task, error: Exception) -> str:
+    def _what_helps(self, builder: Any, task: Builder, error: Exception) -> str:
         manual = self.root / MANUAL
         text = f"{task.builder}:{task.version} could not be prepared: {type(error).__name__}: {_line(error)}"
         if task.by_hand is not None:
@@ -134,14 +159,7 @@ class Tfds(RealData):
 
     def _opener(self, builder: Any, task: Task, where: str) -> Callable[[], Split]:
         def open_split() -> Split:
-            tfds = _library()
-            # The image stays as it is stored; a second one, as SmallNORB has, is not even decoded.
-            decoders = {
-                name: tfds.decode.SkipDecoding()
-                for name, feature in builder.info.features.items()
-                if isinstance(feature, tfds.features.Image)
-            }
-            examples = builder.as_data_source(split=where, decoders=decoders)
+            examples = stored(builder, where)
             return Split(
                 len(examples),
                 lambda i: self._example(examples[i], task, where, i),
@@ -161,6 +179,18 @@ class Tfds(RealData):
             return Example(picture.pixels, task.rule(example), picture.kind)
         except (DataError, ValueError) as error:
             raise DataError(f"{task.builder}, {where}, example {index}: {error}") from error
+
+
+def stored(builder: Any, where: str) -> Any:
+    """Return the examples of a slice, their images as they are stored and not decoded."""
+    tfds = _library()
+    # A second image, as SmallNORB has, is not decoded either.
+    decoders = {
+        name: tfds.decode.SkipDecoding()
+        for name, feature in builder.info.features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
+    return builder.as_data_source(split=where, decoders=decoders)
 
 
 def _library() -> Any:

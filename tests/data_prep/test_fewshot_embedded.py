@@ -11,8 +11,10 @@ from safetensors.numpy import load_file
 from benchmarks.fewshot import runner
 from benchmarks.fewshot.spec import EMBEDDED_SETS
 from data_prep import cli, pack
-from data_prep.embedded.fewshot import DRAW_SEEDS, SETS, SHOTS, draws, generate, sets
+from data_prep.embedded.fewshot import SETS, generate, sets
 from data_prep.embedded.fewshot.source import EmbeddedFewShot
+from data_prep.fewshot.draw import draws
+from data_prep.fewshot.sets import DRAW_SEEDS, SHOTS
 
 PETS = SETS[-1]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from data_prep import cli
-from data_prep.fewshot import folder_source, lists, sets
+from data_prep.fewshot import lists, real, sets
 
 PETS = dataclasses.replace(sets.SETS[-1], num_classes=3, n_val=6, n_test=9)
 CARS = dataclasses.replace(sets.SETS[1], num_classes=2, n_val=2, n_test=2)
@@ -19,7 +19,7 @@ CARS = dataclasses.replace(sets.SETS[1], num_classes=2, n_val=2, n_test=2)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(folder_source, "SETS", (CARS, PETS))
+    monkeypatch.setattr(real, "SETS", (CARS, PETS))
 
 
 def write_set(images, annotations, one, *, prefix="", doubled=False):

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from data_prep.embedded.fewshot import aircraft, cars, flowers, food, pets
-from data_prep.embedded.fewshot.sets import (
-    DRAW_SEEDS,
-    GENERATOR_VERSION,
-    SHOTS,
-    FewShotSet,
-    draws,
-    generate,
-)
+from data_prep.embedded.fewshot.sets import GENERATOR_VERSION, FewShotSet, generate
 
-__all__ = ["DRAW_SEEDS", "GENERATOR_VERSION", "SETS", "SHOTS", "FewShotSet", "draws", "generate"]
+__all__ = ["GENERATOR_VERSION", "SETS", "FewShotSet", "generate"]
 
 SETS = (
     FewShotSet("food101", "the dish", food.CLASSES.names, food.render),

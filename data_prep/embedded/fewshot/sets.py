@@ -1,4 +1,4 @@
-"""A generated few-shot set: its splits, and the draws of k images a class from its training images."""
+"""A generated few-shot set and its splits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from data_prep.embedded.fewshot.family import Render
 from data_prep.embedded.vtab1k.task import Labels, stream
 
 GENERATOR_VERSION = 1
-SHOTS = (1, 2, 4, 8, 16)
-DRAW_SEEDS = (0, 1, 2)
 POOL, VAL, TEST = 64, 8, 25
 """Images a class: to draw from, to choose an epoch on, to test on."""
 
@@ -66,29 +64,3 @@ def generate(one: FewShotSet, split: str, seed: int = 0) -> tuple[Images, Labels
         one.render(rng, labels[start : start + CHUNK]) for start in range(0, len(labels), CHUNK)
     ]
     return np.concatenate(chunks), labels
-
-
-def draws(labels: Labels, key: tuple[object, ...]) -> dict[str, Labels]:
-    """Draw k images a class for every number of shots and every seed, each draw for itself.
-
-    Args:
-        labels: Labels of the training images.
-        key: What the draw depends on besides shots and seed.
-
-    Returns:
-        ``{k}shot_seed{s}`` -> indices into the training images, class by class.
-
-    Raises:
-        ValueError: A class has fewer images than the most shots.
-    """
-    members = [np.flatnonzero(labels == k) for k in range(int(labels.max()) + 1)]
-    if min(map(len, members)) < SHOTS[-1]:
-        short = min(range(len(members)), key=lambda k: len(members[k]))
-        raise ValueError(f"class {short} has {len(members[short])} images, {SHOTS[-1]} are drawn")
-    found = {}
-    for shots in SHOTS:
-        for seed in DRAW_SEEDS:
-            rng = stream("fewshot", "draw", *key, shots, seed)
-            chosen = [np.sort(rng.choice(of, shots, replace=False)) for of in members]
-            found[f"{shots}shot_seed{seed}"] = np.concatenate(chosen).astype(np.int64)
-    return found

@@ -9,7 +9,8 @@ import numpy as np
 
 from data_prep.contents import Contents, Example, Split
 from data_prep.embedded.draw import SIZE
-from data_prep.embedded.fewshot import GENERATOR_VERSION, SETS, FewShotSet, draws, generate
+from data_prep.embedded.fewshot import GENERATOR_VERSION, SETS, FewShotSet, generate
+from data_prep.fewshot.draw import draws
 from data_prep.pack import SCHEMA
 
 
@@ -19,6 +20,7 @@ class EmbeddedFewShot:
     benchmark = "fewshot"
     variant = "embedded"
     has_draws = True
+    varying: tuple[str, ...] = ()
 
     def __init__(self, seed: int | None = None) -> None:
         """Take the seed to generate with; without one, packed sets of any seed are right."""

@@ -1,0 +1,147 @@
+"""The few-shot sets without the published lists: our own seeded draw from the official splits.
+
+Numbers on these draws are not comparable with those on the published lists, hence variants of their own. A
+set without an official validation split gives a fifth of each class's training images to it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_prep.contents import Contents, Example, Split
+from data_prep.embedded.vtab1k.task import Labels
+from data_prep.errors import DataError
+from data_prep.fewshot.archives import read_official
+from data_prep.fewshot.draw import draws, held_out
+from data_prep.fewshot.official import Official
+from data_prep.fewshot.real import RealFewShot
+from data_prep.fewshot.sets import FewShotSet
+from data_prep.vtab1k.tfds_source import Tfds, stored
+
+SHARE = 0.2
+
+
+class Drawn(RealFewShot):
+    """Official splits, of which the draws are made here."""
+
+    varying = ("train", "val", "test")
+
+    @abstractmethod
+    def official(self, task: FewShotSet) -> tuple[Mapping[str, Official], dict[str, Any]]:
+        """Return the official splits ``train``, ``test``, perhaps ``val``, and where they come from."""
+
+    def open(self, task: FewShotSet) -> Contents:
+        """Read the official splits, hold images out, and draw.
+
+        Raises:
+            DataError: They are not there, or not as they should be.
+        """
+        found, source = self.official(task)
+        splits, notes = dict(found), []
+        for name, split in splits.items():
+            if set(split.labels.tolist()) != set(range(task.num_classes)):
+                raise DataError(
+                    f"{task.name}, official {name} images: not all of the {task.num_classes} classes, "
+                    "or others"
+                )
+        if "val" not in splits:
+            chosen = held_out(splits["train"].labels, (task.name,), SHARE)
+            splits["val"] = splits["train"].taken(np.flatnonzero(chosen))
+            splits["train"] = splits["train"].taken(np.flatnonzero(~chosen))
+            notes.append(f"val: {SHARE:.0%} of the training images of each class, drawn")
+        try:
+            drawn = draws(splits["train"].labels, (task.name,))
+        except ValueError as error:
+            raise DataError(f"{task.name}: {error}") from error
+        pool = np.unique(np.concatenate(list(drawn.values())))
+        splits["train"] = splits["train"].taken(pool)
+        about = self.about(
+            source=source, draw_source="our own draw from the official splits", notes=notes
+        )
+        return Contents(
+            about,
+            {name: self._opener(name, splits[name]) for name in ("train", "val", "test")},
+            {name: np.searchsorted(pool, index) for name, index in drawn.items()},
+        )
+
+    def _opener(self, name: str, split: Official) -> Callable[[], Split]:
+        def example(index: int) -> Example:
+            try:
+                return self.example(name, split.content(index), int(split.labels[index]))
+            except (DataError, OSError) as error:
+                raise DataError(f"{split.where(index)}: {error}") from error
+
+        return lambda: Split(len(split.labels), example)
+
+
+class FewShotArchives(Drawn):
+    """The archives of the data sets, unpacked as torchvision unpacks them."""
+
+    variant = "folder-drawn"
+
+    def official(self, task: FewShotSet) -> tuple[Mapping[str, Official], dict[str, Any]]:
+        """Return the official splits of an unpacked archive."""
+        folder, splits = read_official(self.root, task.name)
+        return splits, {"kind": "archive", "folder": folder.name}
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A data set of TFDS: its builder, and what the official splits are called there."""
+
+    builder: str
+    version: str
+    splits: Mapping[str, str]
+    by_hand: str | None = None
+
+
+REGISTERED = {
+    "food101": Registered("food101", "2.0.0", {"train": "train", "test": "validation"}),
+    "cars": Registered("cars196", "2.1.0", {"train": "train", "test": "test"}),
+    "flowers102": Registered(
+        "oxford_flowers102", "2.1.1", {"train": "train", "val": "validation", "test": "test"}
+    ),
+    "pets": Registered("oxford_iiit_pet", "4.0.0", {"train": "train", "test": "test"}),
+}
+
+
+class FewShotTfds(Drawn):
+    """The official splits through `tensorflow-datasets`."""
+
+    variant = "tfds-drawn"
+
+    def official(self, task: FewShotSet) -> tuple[Mapping[str, Official], dict[str, Any]]:
+        """Return the official splits of a prepared builder.
+
+        Raises:
+            DataError: TFDS does not have the set, or cannot prepare it.
+        """
+        if task.name not in REGISTERED:
+            raise DataError(
+                f"TFDS has no {task.name}; fetch its archive and take --source folder-drawn, or the "
+                "published lists with --source folder"
+            )
+        registered = REGISTERED[task.name]
+        tfds = Tfds(self.root)
+        builder = tfds.prepared(registered)
+        splits = {}
+        for name, where in registered.splits.items():
+            examples = stored(builder, where)
+            labels: Labels = np.asarray(
+                [int(example["label"]) for example in examples], dtype=np.int64
+            )
+            splits[name] = Official(
+                labels,
+                lambda i, examples=examples: bytes(examples[i]["image"]),  # type: ignore[misc]
+                lambda i, where=where: f"{registered.builder}, {where}, example {i}",  # type: ignore[misc]
+            )
+        return splits, {
+            "kind": "tensorflow-datasets",
+            "builder": registered.builder,
+            "version": registered.version,
+        }

@@ -1,0 +1,34 @@
+"""An official split of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data_prep.embedded.vtab1k.task import Labels
+
+
+@dataclass(frozen=True)
+class Official:
+    """One split.
+
+    Attributes:
+        labels: From 0 on, (n,).
+        content: Returns the i-th image file.
+        where: Says where the i-th image is, for messages.
+    """
+
+    labels: Labels
+    content: Callable[[int], bytes]
+    where: Callable[[int], str]
+
+    def taken(self, index: npt.NDArray[np.int64]) -> Official:
+        """Return the chosen images, in this order."""
+        return Official(
+            self.labels[index],
+            lambda i: self.content(int(index[i])),
+            lambda i: self.where(int(index[i])),
+        )
