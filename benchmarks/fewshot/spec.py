@@ -189,6 +189,7 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
         kind=vtab1k_methods.KINDS[cell.backbone],
         folder=FOLDER,
         sections=("backbone", "data", "augment"),
+        paper=PAPER,
     )
     if scale.is_embedded:
         resolved["task.num_classes"] = Choice(EMBEDDED_SETS[name], OURS)

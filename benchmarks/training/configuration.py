@@ -32,6 +32,7 @@ def resolve(
     kind: str,
     folder: Path,
     sections: tuple[str, ...] = ("backbone", "data"),
+    paper: str = PAPER,
 ) -> dict[str, Choice]:
     """Resolve a cell: every value that decides its numbers, with its source, by dotted name.
 
@@ -43,14 +44,15 @@ def resolve(
         kind: What kind of network the backbone is.
         folder: The files with the values that are released for each task; they count with real data only.
         sections: Sections that go into the configuration of every cell as they are.
+        paper: Where the paper describes the benchmark.
     """
     base, suffix, target = parse_method(cell.method)
     family = family_of(base)
     resolved = {
-        "task.name": Choice(cell.task, PAPER),
-        "task.num_classes": Choice(benchmark.task(cell.task).num_classes, PAPER),
-        "backbone.name": Choice(cell.backbone, OURS if scale.is_embedded else PAPER),
-        "method.name": Choice(cell.method, PAPER),
+        "task.name": Choice(cell.task, paper),
+        "task.num_classes": Choice(benchmark.task(cell.task).num_classes, paper),
+        "backbone.name": Choice(cell.backbone, OURS if scale.is_embedded else paper),
+        "method.name": Choice(cell.method, paper),
     }
     resolved |= {key: v for key, v in choices.items() if key.partition(".")[0] in sections}
     resolved["backbone.weights"] = choices[f"weights.{cell.backbone}"]
@@ -65,7 +67,7 @@ def resolve(
     if family == "noah":
         resolved |= {key: choice for key, choice in choices.items() if key.startswith("search.")}
     if suffix:
-        resolved |= _penalty(suffix, target, choices)
+        resolved |= _penalty(suffix, target, choices, paper)
     if not scale.is_embedded:
         tasks = tuple(task.name for task in benchmark.tasks)
         values = released(folder, family, kind, cell.task, tasks)
@@ -86,12 +88,14 @@ def _stage(stage: str, family: str, choices: Mapping[str, Choice]) -> dict[str, 
     return section
 
 
-def _penalty(suffix: str, target: str, choices: Mapping[str, Choice]) -> dict[str, Choice]:
+def _penalty(
+    suffix: str, target: str, choices: Mapping[str, Choice], paper: str
+) -> dict[str, Choice]:
     if suffix == "control":
-        return {"stage2.penalty": Choice(None, PAPER)}
+        return {"stage2.penalty": Choice(None, paper)}
     space = {"space": target} if target != "feature" else {}
     return {
-        "stage2.penalty": Choice(suffix, PAPER),
+        "stage2.penalty": Choice(suffix, paper),
         "stage2.weight": choices[f"weight.{suffix}"],
         "stage2.sample": Choice(PENALTY_SAMPLE[suffix], OURS),
         "stage2.options": Choice(PENALTY_OPTIONS.get(suffix, {}) | space, OURS),
