@@ -171,7 +171,11 @@ class Run:
         state = {name: value.contiguous() for name, value in bert.state_dict().items()}
         weights = to_safetensors(state, metadata={"format": "pt"})
         replace(self.args.out / "model.safetensors", weights)
-        settings = {"architectures": ["BertModel"], "model_type": "bert", "torch_dtype": "float32"}
+        settings: dict[str, Any] = {
+            "architectures": ["BertModel"],
+            "model_type": "bert",
+            "torch_dtype": "float32",
+        }
         settings |= {"vocab_size": len(self.words.vocabulary), **SETTINGS}
         replace(self.args.out / "config.json", (json.dumps(settings, indent=2) + "\n").encode())
         text = json.dumps(record(self, found, weights, finished), indent=2) + "\n"
@@ -192,8 +196,8 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
         "vocabulary": {"size": len(run.words.vocabulary), "sha256": run.words.sha256},
         "data": {
             "generator": "data_prep.embedded.flickr30k.upstream",
-            "description": "captions of scenes of a broader world, alone, in pairs of one scene and of two; no "
-            "scene and no caption of the benchmark",
+            "description": "captions of scenes of a broader world, alone, in pairs of one scene and of "
+            "two; no scene and no caption of the benchmark",
         },
         "targets": {
             "words": "a fifth of the pieces, 80 % [MASK], 10 % random, 10 % as they were",

@@ -1,4 +1,4 @@
-"""The embedded world's Flickr30K: features are written beside the captions, in the layout of the real ones."""
+"""The embedded world's Flickr30K: features are written too, in the layout of the real ones."""
 
 from __future__ import annotations
 

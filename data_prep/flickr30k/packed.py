@@ -103,7 +103,7 @@ def write(
         text = "".join(f"{caption}\n" for caption in split.captions)
         (staging / text_file(name)).write_text(text, encoding="utf-8", newline="\n")
         tokens = words.encode(split.captions)
-        values = {
+        values: dict[str, npt.NDArray[Any]] = {
             "pieces": tokens.pieces,
             "words": tokens.words,
             "captions": tokens.captions,

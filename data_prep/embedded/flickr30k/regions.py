@@ -1,9 +1,9 @@
 """Region features: what a detector's last layer could say of a scene, a vector for each region.
 
 A thing's region holds its category, colour, size, pattern, garment and action, its place in the picture,
-its part in an interaction and a trace of its neighbours. Each of them adds a fixed random vector, and what is negative
-is cut off: no attribute can be read from one number, and together they are not linear. Some things
-have a second, weaker region; the rest are background, or mistakes of the detector.
+its part in an interaction and a trace of its neighbour. Each of them adds a fixed random vector, then noise,
+and what is negative is cut off: no attribute can be read from one number. Some things have a second, weaker
+region; the other regions are background, or mistakes of the detector.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Text that the small BERT is pre-trained on: captions of the broader world, alone and in pairs.
 
 No scene and no caption is the benchmark's: the world has other beings, things, places and deeds besides,
-lacks a third of the benchmark's nouns and colours, and its scenes come from seeds of their own. Two captions of
-one scene say the same in other words: to fill a gap in one, the model looks up who had which colour in the other.
+lacks a third of the benchmark's words for nouns and colours, and its scenes come from seeds of their own. Two
+captions of one scene say the same in other words: to fill a gap in one, the model looks up who had which
+colour in the other.
 """
 
 from __future__ import annotations
