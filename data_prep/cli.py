@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep import pack
+from data_prep import cli_flickr30k, pack
 from data_prep.contents import Named, Source
 from data_prep.sources import SOURCES, make_source
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
-DATA_SETS = (pack.BENCHMARK,)
+FLICKR30K = "flickr30k"
+DATA_SETS = (pack.BENCHMARK, FLICKR30K)
 LIST = "'python -m data_prep ls' lists them"
 
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be done")
     prepare.add_argument("--force", action="store_true", help="prepare again what is prepared")
+    cli_flickr30k.add_options(prepare)
     for name, text in (
         ("verify", "Check packed data: hashes, shapes, counts, labels."),
         ("show", "Draw a contact sheet of images with their labels."),
@@ -121,6 +123,7 @@ def _ls(args: argparse.Namespace) -> int:
             f"{pack.BENCHMARK + '/' + task.name:{width}}  {task.group:11}  {task.num_classes:7}  "
             f"{prepared or 'no':20}  {task.label}"
         )
+    print(cli_flickr30k.line(args.data))
     return DONE
 
 
@@ -274,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     args = _parser().parse_args(argv)
     command = {"ls": _ls, "prepare": _prepare, "verify": _verify, "show": _show}[args.command]
+    if args.command != "ls" and args.selector.partition("/")[0] == FLICKR30K:
+        command = cli_flickr30k.run
     try:
         return command(args)
     except UsageError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import numpy.typing as npt
 from tokenizers import models, normalizers, pre_tokenizers
@@ -101,3 +102,33 @@ class WordPieces:
             np.asarray(words, dtype=np.int64),
             np.asarray(ends, dtype=np.int64),
         )
+
+
+PUBLISHED = "bert-base-uncased"
+_ON_THE_HUB = (f"google-bert/{PUBLISHED}", PUBLISHED)
+
+
+def published(data: Path, given: Path | None = None) -> WordPieces:
+    """Return the vocabulary of the paper's BERT, from this machine; nothing is downloaded.
+
+    Args:
+        data: The data folder: ``weights/bert-base-uncased/vocab.txt`` in it is looked for first, then the
+            cache of the Hugging Face hub.
+        given: A file to take instead.
+
+    Raises:
+        DataError: It is not there; the message says what to put where.
+    """
+    if given is not None:
+        return WordPieces(given.name, given)
+    here = data / "weights" / PUBLISHED / "vocab.txt"
+    if here.is_file():
+        return WordPieces(PUBLISHED, here)
+    for name in _ON_THE_HUB:
+        cached = huggingface_hub.try_to_load_from_cache(name, "vocab.txt")
+        if isinstance(cached, str):
+            return WordPieces(PUBLISHED, Path(cached))
+    raise DataError(
+        f"the vocabulary of {PUBLISHED} is not on this machine: put its vocab.txt at {here}, or name it with "
+        f"--vocab FILE; with a network, 'hf download {_ON_THE_HUB[0]} vocab.txt' fetches it"
+    )
