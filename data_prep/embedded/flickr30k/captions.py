@@ -71,12 +71,14 @@ class Speaker:
     def _two(self, scene: Scene) -> str:
         """Say what a being does, and what else is there."""
         being = self._being(scene)
-        other = pick(self.rng, [thing for thing in scene.things if thing is not being])
+        others = [thing for thing in scene.things if thing is not being]
+        other = others.pop(int(self.rng.integers(len(others))))
         link = pick(self.rng, ("while", "and", "with"))
         if other.action is not None and link != "with":
             return f"{self._does(being)} {link} {self._does(other)}"
-        if self.rng.random() < 0.5:
-            return f"{self._does(being)} with {self._noun(other)} {self._where(other, being)}"
+        if others and self.rng.random() < 0.4:
+            where = self._where(other, pick(self.rng, others))
+            return f"{self._does(being)} with {self._noun(other)} {where}"
         return f"{self._noun(other)} and {self._does(being)}"
 
     def _being(self, scene: Scene) -> Thing:
@@ -123,7 +125,7 @@ class Speaker:
         elif rng.random() < scale * _CHANCE_OF_COLOUR:
             before.append(pick(rng, world.colours[thing.colour]))
         words = [*before, pick(rng, world.nouns[thing.category])]
-        article = pick(rng, (_article(words[0]), _article(words[0]), "the", "one"))
+        article = pick(rng, (*[_article(words[0])] * 3, *["the"] * 2, "one"))
         return f"{article} {' '.join(words)}{after}"
 
 

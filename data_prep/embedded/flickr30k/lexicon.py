@@ -220,7 +220,7 @@ PLACES = {
         ("bench", "tree", "ball", "kite", "bicycle", "statue", "book", "guitar", "skateboard"),
     ),
     "kitchen": Place(
-        ("in the kitchen", "indoors by the stove"),
+        ("in the kitchen", "by the stove", "by the sink"),
         ("table", "chair", "cup", "bottle", "pan", "basket", "lamp", "box", "book"),
     ),
     "farm": Place(
