@@ -1,7 +1,7 @@
 """Pre-trains the embedded world's small BERT: ``python -m data_prep.embedded.pretrain_bert``.
 
-Masked language modelling, and telling whether two captions are of one scene (through the pooler), on
-captions of a broader world than the benchmark's. Writes a folder in Hugging Face's layout.
+Masked language modelling, and finding the other caption of the same scene in the batch, on captions of a
+broader world than the benchmark's. Writes a folder in Hugging Face's layout.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
 
-from transformers import BertConfig, BertForPreTraining  # noqa: E402
+from transformers import BertConfig, BertForMaskedLM, BertModel  # noqa: E402
 
 NAME = "bert_micro"
 FOLDER = Path(__file__).parent / "backbones" / NAME
@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
 }
 WEIGHT_DECAY = 0.01
 BETAS = (0.9, 0.98)
+TEMPERATURE = 0.07
 HELD_OUT_SEED, HELD_OUT_BATCHES = 1_000_003, 8
 
 
@@ -52,25 +53,39 @@ def write_vocabulary(folder: Path) -> WordPieces:
     return WordPieces(NAME, folder / "vocab.txt")
 
 
-def network(size: int, **settings: Any) -> BertForPreTraining:
-    """Return a BERT with its two heads and random weights, for a vocabulary of a size."""
-    return BertForPreTraining(BertConfig(vocab_size=size, **SETTINGS | settings))
+def network(size: int, **settings: Any) -> BertForMaskedLM:
+    """Return a BERT with pooler and the head that fills gaps, with random weights."""
+    model = BertForMaskedLM(BertConfig(vocab_size=size, **SETTINGS | settings))
+    model.bert = BertModel(model.config)
+    model.tie_weights()
+    return model
 
 
-def losses(model: BertForPreTraining, batch: upstream.Batch) -> dict[str, Tensor]:
-    """Return the mean losses over the gaps and over the pairs."""
-    pieces = torch.from_numpy(batch.pieces)
-    hidden, together = torch.from_numpy(batch.hidden), torch.from_numpy(batch.together)
-    found = model.bert(
-        pieces, attention_mask=(pieces != 0).long(), token_type_ids=torch.from_numpy(batch.segments)
-    )
+def losses(model: BertForMaskedLM, batch: upstream.Batch) -> dict[str, Tensor]:
+    """Return the mean losses over the gaps and over the pairs.
+
+    A pair is found by its mean state and, apart from that, by the pooler's output: cross-entropy over the
+    batch, of cosines divided by ``TEMPERATURE``.
+    """
+    pieces, hidden = torch.from_numpy(batch.pieces), torch.from_numpy(batch.hidden)
+    there = pieces != 0
+    found = model.bert(pieces, attention_mask=there.long())
+    states = found.last_hidden_state
     gaps = hidden != upstream.IGNORED
-    words = model.cls.predictions(found.last_hidden_state[gaps])
-    pairs = model.cls.seq_relationship(found.pooler_output)
+    mean = (states * there[..., None]).sum(1) / there.sum(1, keepdim=True)
     return {
-        "words": functional.cross_entropy(words, hidden[gaps]),
-        "pairs": functional.cross_entropy(pairs, together, ignore_index=upstream.IGNORED),
+        "words": functional.cross_entropy(model.cls(states[gaps]), hidden[gaps]),
+        "pairs": (_finding(mean) + _finding(found.pooler_output)) / 2,
     }
+
+
+def _finding(states: Tensor) -> Tensor:
+    """Return the loss of finding row k + B from row k and the other way around."""
+    first, second = functional.normalize(states, dim=-1).chunk(2)
+    scores = first @ second.T / TEMPERATURE
+    rows = torch.arange(len(scores))
+    one_way = functional.cross_entropy(scores, rows)
+    return (one_way + functional.cross_entropy(scores.T, rows)) / 2
 
 
 class Run:
@@ -158,7 +173,7 @@ class Run:
         self.model.eval()
         sums: dict[str, float] = {}
         for number in range(HELD_OUT_BATCHES):
-            batch = upstream.batch(self.words, HELD_OUT_SEED, number, 256)
+            batch = upstream.batch(self.words, HELD_OUT_SEED, number, self.args.batch)
             for name, loss in losses(self.model, batch).items():
                 sums[name] = sums.get(name, 0.0) + loss.item() / HELD_OUT_BATCHES
         self.model.train()
@@ -196,12 +211,13 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
         "vocabulary": {"size": len(run.words.vocabulary), "sha256": run.words.sha256},
         "data": {
             "generator": "data_prep.embedded.flickr30k.upstream",
-            "description": "captions of scenes of a broader world, alone, in pairs of one scene and of "
-            "two; no scene and no caption of the benchmark",
+            "description": "two captions of each scene of a broader world, every second scene a twin of the "
+            "one before; no scene and no caption of the benchmark",
         },
         "targets": {
-            "words": "a fifth of the pieces, 80 % [MASK], 10 % random, 10 % as they were",
-            "pairs": "whether two captions are of one scene",
+            "words": "15 % of the pieces, 80 % [MASK], 10 % random, 10 % as they were",
+            "pairs": "which caption of the batch is of the same scene, by the mean state and by the "
+            f"pooler's output; cosines divided by {TEMPERATURE}",
         },
         "optimiser": {
             "name": "AdamW",
@@ -211,7 +227,7 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
             "clip": 1.0,
         },
         "steps": run.step,
-        "captions_seen": round(run.step * run.args.batch * (2 - upstream.ALONE)),
+        "captions_seen": 2 * run.step * run.args.batch,
         "wall_seconds": round(run.seconds),
         "held_out_losses": losses,
         "sha256": hashlib.sha256(weights).hexdigest(),
@@ -237,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m data_prep.embedded.pretrain_bert", description=__doc__.splitlines()[0]
     )
     p.add_argument("--steps", type=int, default=6000)
-    p.add_argument("--batch", type=int, default=128)
+    p.add_argument("--batch", type=int, default=96, help="scenes, of two captions each")
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1)

@@ -16,12 +16,15 @@ class Speaker:
 
     Args:
         world: Where the words come from.
-        rng: Every choice of a word.
+        rng: Chooses what is said.
+        tongue: Chooses the words for it; the same as ``rng`` if not given. Two speakers with the same choice
+            of what is said paraphrase each other.
     """
 
-    def __init__(self, world: World, rng: Rng) -> None:
+    def __init__(self, world: World, rng: Rng, tongue: Rng | None = None) -> None:
         self.world = world
         self.rng = rng
+        self.tongue = rng if tongue is None else tongue
 
     def caption(self, scene: Scene) -> str:
         """Say one thing about a scene; words carry the marks of the vocabulary's cuts."""
@@ -31,7 +34,7 @@ class Speaker:
         core = way(scene)
         if self.rng.random() >= _CHANCE_OF_PLACE:
             return f"{core} ."
-        place = pick(self.rng, self.world.places[scene.place].phrases)
+        place = pick(self.tongue, self.world.places[scene.place].phrases)
         if self.rng.random() < 0.2:
             return f"{place} , {core} ."
         return f"{core} {place} ."
@@ -45,7 +48,7 @@ class Speaker:
         done = self._verb(verb)
         if self.rng.random() < 0.15:
             # The passive turns the order of the two around.
-            _, participle = pick(self.rng, verb.forms)
+            _, participle = pick(self.tongue, verb.forms)
             return (
                 f"{self._noun(scene.things[target])} with {self._noun(scene.things[subject])} "
                 f"{participle} it"
@@ -58,14 +61,14 @@ class Speaker:
         phrase = self._where(first, second)
         if first.action is not None and self.rng.random() < 0.6:
             return f"{self._does(first)} {phrase}"
-        be = pick(self.rng, ("is", "", "stands" if first.action == "stand" else "is"))
+        be = pick(self.tongue, ("is", "", "stands" if first.action == "stand" else "is"))
         return f"{self._noun(first)} {be} {phrase}"
 
     def _list(self, scene: Scene) -> str:
         """Name what is there."""
         order = [scene.things[int(i)] for i in self.rng.permutation(len(scene.things))]
         named = [self._noun(thing) for thing in order[: int(self.rng.integers(2, 4))]]
-        start = pick(self.rng, ("there is", "a photo of", "a view of", ""))
+        start = pick(self.tongue, ("there is", "a photo of", "a view of", ""))
         return f"{start} {' , '.join(named[:-1])} and {named[-1]}"
 
     def _two(self, scene: Scene) -> str:
@@ -95,7 +98,7 @@ class Speaker:
         """Return a phrase of place for the first thing."""
         found = relations(first, second)
         name = pick(self.rng, found) if found else "near"
-        return f"{pick(self.rng, self.world.relations[name])} {self._noun(second, brief=True)}"
+        return f"{pick(self.tongue, self.world.relations[name])} {self._noun(second, brief=True)}"
 
     def _does(self, thing: Thing) -> str:
         """Return a being with what it does."""
@@ -104,28 +107,28 @@ class Speaker:
         return f"{self._noun(thing)} {self._verb(self.world.actions[thing.action])}"
 
     def _verb(self, verb: Verb) -> str:
-        finite, participle = pick(self.rng, verb.forms)
-        return pick(self.rng, (finite, f"is {participle}", participle))
+        finite, participle = pick(self.tongue, verb.forms)
+        return pick(self.tongue, (finite, f"is {participle}", participle))
 
     def _noun(self, thing: Thing, *, brief: bool = False) -> str:
         """Return a thing with an article and some of what it looks like."""
-        world, rng = self.world, self.rng
+        world, rng, tongue = self.world, self.rng, self.tongue
         scale = 0.8 if brief else 1.0
         before, after = [], ""
         if world.sizes[thing.size] and rng.random() < scale * _CHANCE_OF_SIZE:
-            before.append(pick(rng, world.sizes[thing.size]))
+            before.append(pick(tongue, world.sizes[thing.size]))
         if world.patterns[thing.pattern] and rng.random() < scale * _CHANCE_OF_PATTERN:
-            before.append(pick(rng, world.patterns[thing.pattern]))
+            before.append(pick(tongue, world.patterns[thing.pattern]))
         if thing.garment is not None:
             if rng.random() < scale * _CHANCE_OF_GARMENT:
-                colour = pick(rng, world.colours[thing.colour])
-                worn = pick(rng, world.garments[thing.garment])
+                colour = pick(tongue, world.colours[thing.colour])
+                worn = pick(tongue, world.garments[thing.garment])
                 article = _article(colour)
-                after = f" {pick(rng, ('in', 'wear|ing', 'with'))} {article} {colour} {worn}"
+                after = f" {pick(tongue, ('in', 'wear|ing', 'with'))} {article} {colour} {worn}"
         elif rng.random() < scale * _CHANCE_OF_COLOUR:
-            before.append(pick(rng, world.colours[thing.colour]))
-        words = [*before, pick(rng, world.nouns[thing.category])]
-        article = pick(rng, (*[_article(words[0])] * 3, *["the"] * 2, "one"))
+            before.append(pick(tongue, world.colours[thing.colour]))
+        words = [*before, pick(tongue, world.nouns[thing.category])]
+        article = pick(tongue, (*[_article(words[0])] * 3, *["the"] * 2, "one"))
         return f"{article} {' '.join(words)}{after}"
 
 

@@ -17,6 +17,7 @@ FEWEST, MOST = 3, 6
 _CHANCE_OF_INTERACTION = 0.6
 _SIZES = (0.3, 0.4, 0.3)
 _APART = 0.18
+_CHANCE_OF_COLOURS = 0.6
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,18 @@ def _interaction(world: World, things: list[Thing], rng: Rng) -> tuple[int, str,
         and (thing.category in world.people or (verb.animals and thing.category in world.animals))
     ]
     return pick(rng, found) if found else None
+
+
+def twin(made: Scene, rng: Rng) -> Scene:
+    """Return a scene in which two things have changed colours, or places: the same words describe both."""
+    things = list(made.things)
+    one, two = (int(number) for number in rng.permutation(len(things))[:2])
+    a, b = things[one], things[two]
+    if a.colour != b.colour and rng.random() < _CHANCE_OF_COLOURS:
+        things[one], things[two] = replace(a, colour=b.colour), replace(b, colour=a.colour)
+    else:
+        things[one], things[two] = replace(a, x=b.x, y=b.y), replace(b, x=a.x, y=a.y)
+    return replace(made, things=tuple(things))
 
 
 def relations(first: Thing, second: Thing) -> tuple[str, ...]:
