@@ -44,6 +44,7 @@ SETTINGS: dict[str, Any] = {
 WEIGHT_DECAY = 0.01
 BETAS = (0.9, 0.98)
 TEMPERATURE = 0.07
+WEIGHTS = {"words": 1.0, "pairs": 0.5}
 HELD_OUT_SEED, HELD_OUT_BATCHES = 1_000_003, 8
 
 
@@ -161,7 +162,7 @@ class Run:
             self.model, upstream.batch(self.words, self.args.seed, self.step, self.args.batch)
         )
         self.optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(found.values())).sum().backward()
+        torch.stack([WEIGHTS[name] * loss for name, loss in found.items()]).sum().backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.step += 1
@@ -219,6 +220,7 @@ def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -
             "pairs": "which caption of the batch is of the same scene, by the mean state and by the "
             f"pooler's output; cosines divided by {TEMPERATURE}",
         },
+        "weights_of_targets": WEIGHTS,
         "optimiser": {
             "name": "AdamW",
             "weight_decay": WEIGHT_DECAY,
@@ -252,7 +254,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m data_prep.embedded.pretrain_bert", description=__doc__.splitlines()[0]
     )
-    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--steps", type=int, default=2500)
     p.add_argument("--batch", type=int, default=96, help="scenes, of two captions each")
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--seed", type=int, default=0)

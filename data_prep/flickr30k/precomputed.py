@@ -262,6 +262,7 @@ def _read_all(features: Features, repeated: bool, tick: Tick) -> str:
     digest = hashlib.sha256()
     with features.path.open("rb", buffering=0) as file:
         digest.update(file.read(features.start))
+        tick(features.start)
         for first in range(0, rows, at_once):
             part = block[: min(at_once, rows - first)]
             view = memoryview(part.data).cast("B")
