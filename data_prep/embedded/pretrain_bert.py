@@ -109,11 +109,11 @@ class Run:
         self.checkpoint = args.work / f"{NAME}.pt"
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one of a run with the same arguments."""
+        """Go on from the checkpoint, if there is one of a run with the same arguments but for the steps."""
         if not self.checkpoint.exists():
             return False
         state = torch.load(self.checkpoint, weights_only=False)
-        if state["arguments"] != arguments(self.args):
+        if state["arguments"] | {"steps": self.args.steps} != arguments(self.args):
             return False
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
