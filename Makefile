@@ -23,7 +23,7 @@ export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup data-setup smoke micro tables test test-setup slurm-setup slurm-install slurm-test lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup data-setup smoke micro tables test test-setup slurm-setup slurm-install slurm-test slurm-grid lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -84,6 +84,9 @@ slurm-install:
 
 slurm-test: slurm-setup slurm-install  ## start a real Slurm of three nodes on this machine, and test on it
 	@SLURM_TESTS=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm $(PYTEST_ARGS)
+
+slurm-grid: slurm-setup slurm-install  ## the whole smoke grid on that Slurm, against a run without (half an hour)
+	@SLURM_TESTS=grid OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm/test_whole_grid.py -s $(PYTEST_ARGS)
 
 lint: lint-setup  ## ruff and mypy, as CI runs them
 	@$(PY) -m ruff check .

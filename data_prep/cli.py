@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep import pack
+from data_prep import cli_flickr30k, pack
 from data_prep.contents import Named, Source
 from data_prep.sources import OF, SOURCES, make_source
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
+FLICKR30K = "flickr30k"
 LIST = "'python -m data_prep ls' lists them"
 
 
@@ -44,7 +45,7 @@ def data_set_of(selector: str) -> str:
     """Return the data set of a selector."""
     data_set = selector.partition("/")[0]
     if data_set not in OF:
-        raise UsageError(_unknown("data set", data_set, list(OF)))
+        raise UsageError(_unknown("data set", data_set, [*OF, FLICKR30K]))
     return data_set
 
 
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be done")
     prepare.add_argument("--force", action="store_true", help="prepare again what is prepared")
+    cli_flickr30k.add_options(prepare)
     for name, text in (
         ("verify", "Check packed data: hashes, shapes, counts, labels."),
         ("show", "Draw a contact sheet of images with their labels."),
@@ -140,6 +142,7 @@ def _ls(args: argparse.Namespace) -> int:
             f"{data_set + '/' + task.name:{width}}  {task.group:12}  {task.num_classes:7}  "
             f"{prepared or 'no':20}  {task.label}"
         )
+    print(cli_flickr30k.line(args.data))
     return DONE
 
 
@@ -298,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     args = _parser().parse_args(argv)
     command = {"ls": _ls, "prepare": _prepare, "verify": _verify, "show": _show}[args.command]
+    if args.command != "ls" and args.selector.partition("/")[0] == FLICKR30K:
+        command = cli_flickr30k.run
     try:
         return command(args)
     except UsageError as error:

@@ -7,7 +7,6 @@ there before stays until then.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,9 @@ import numpy.typing as npt
 from data_prep import tensors_file
 from data_prep.contents import Named, Source, Split
 from data_prep.errors import DataError
+from data_prep.whole_files import move_folder as _move_folder
+from data_prep.whole_files import sha256 as _sha256
+from data_prep.whole_files import write_json as _write_json
 
 SCHEMA = "resora.data/1"
 MANIFEST = "manifest.json"
@@ -187,39 +189,6 @@ def _over_threads(call: Callable[[int], str | None], count: int, jobs: int) -> I
         yield from pool.map(call, range(count))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _sha256(path: Path) -> str | None:
-    """Return the sha256 of a file; None if it is not there."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
-
-
-def _write_json(path: Path, value: object) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w") as file:
-            file.write(json.dumps(value, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _move_folder(staging: Path, folder: Path) -> None:
-    """Put a whole task into its place; the former one goes only when the new one is whole."""
-    former = folder.with_name(f".{folder.name}.former")
-    shutil.rmtree(former, ignore_errors=True)
-    if folder.exists():
-        folder.replace(former)
-    staging.replace(folder)
-    shutil.rmtree(former, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import Settings
 from benchmarks.harness.record import InvalidRecord
 from benchmarks.harness.store import State
@@ -69,7 +72,8 @@ def _state(cell: Cell, slurm: JobState | None, settings: Settings) -> tuple[str,
         return FAILED, _error(cell, settings)
     if stored in (State.INVALID, State.STALE):
         return FAILED, f"its record is {stored.value}"
-    return LOST, f"its job ended as {slurm.state}" if slurm else "Slurm does not know its job"
+    ended = f"its job ended as {slurm.state}" if slurm else "Slurm does not know its job"
+    return LOST, f"no record in {settings.store.root}; {ended}"
 
 
 def _error(cell: Cell, settings: Settings) -> str:
@@ -80,14 +84,19 @@ def _error(cell: Cell, settings: Settings) -> str:
     return "" if record is None else f"{record['status']}: {record['error']}"
 
 
-def tables(submissions: Sequence[Submission]) -> str:
-    """Say how the job that builds the tables of the last submission stands."""
+def reasons(followed: Iterable[Followed]) -> Counter[str]:
+    """Slurm's reasons why cells wait, and how many wait for each."""
+    return Counter(one.reason or "no reason given" for one in followed if one.state == WAITING)
+
+
+def tables(submissions: Sequence[Submission]) -> tuple[str, JobState | None]:
+    """Say how the job that builds the tables of the last submission stands; return Slurm's word too."""
     last = [job for one in submissions[-1:] for job in one.jobs if job.array == TABLES]
     if not last:
-        return "tables: no job builds them"
+        return "tables: no job builds them", None
     known = scheduler.states(job.id for job in last).get(last[0].id)
     word = known.state.lower() if known else "ended, and forgotten by Slurm"
-    return f"tables: job {last[0].id}, {word}"
+    return f"tables: job {last[0].id}, {word}", known
 
 
 def counted(followed: Iterable[Followed]) -> dict[str, dict[str, int]]:
@@ -98,3 +107,37 @@ def counted(followed: Iterable[Followed]) -> dict[str, dict[str, int]]:
         row = counts.setdefault(f"{cell.benchmark}/{cell.backbone}/*/{cell.method}", {})
         row[one.state] = row.get(one.state, 0) + 1
     return counts
+
+
+def logs_of(cell: Cell, submissions: Sequence[Submission]) -> list[Path]:
+    """The logs of all jobs that had a cell, the oldest first; those that wait have none yet."""
+    return [one.log(job) for one in submissions for job in one.jobs if cell in job.cells]
+
+
+def part_of(lines: Iterable[str], cell: Cell) -> list[str]:
+    """Return the lines of a job's log that are of one of its cells, over all of the job's attempts.
+
+    A job's cells run one after the other, and a line of the cell ends each; what is between the end of the
+    cell before and its own end is of it.
+    """
+    found: list[str] = []
+    part: list[str] = []
+    for line in lines:
+        part.append(line)
+        name, _, word = line.partition(" ")
+        if word.startswith("epoch ") or not _is_cell(name):
+            continue
+        if name == str(cell):
+            found += part
+        part = []
+    if any(line.startswith(f"{cell} ") for line in part):
+        found += part
+    return found
+
+
+def _is_cell(text: str) -> bool:
+    try:
+        Cell.parse(text)
+    except UsageError:
+        return False
+    return True

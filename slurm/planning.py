@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -79,7 +79,13 @@ class Plan:
 
 
 def plan(
-    chosen: Sequence[Cell], settings: Settings, seconds: Seconds, *, hours: float, device: str
+    chosen: Sequence[Cell],
+    settings: Settings,
+    seconds: Seconds,
+    *,
+    hours: float,
+    device: str,
+    elsewhere: Collection[Cell] = (),
 ) -> Plan:
     """Plan the chosen cells that have no fresh record.
 
@@ -89,9 +95,11 @@ def plan(
         seconds: How long a cell takes.
         hours: Length that jobs are filled up to; what is longer has a job of its own.
         device: Where cells run that do not name a device: ``cuda`` or ``cpu``.
+        elsewhere: Cells that run or wait already: a stage 1 among them is not planned again.
     """
     todo = pending(chosen, settings)
-    first = [*stage1_runs(todo, settings), *(cell for cell in todo if cell == cell.base)]
+    before = [cell for cell in stage1_runs(todo, settings) if cell not in elsewhere]
+    first = [*before, *(cell for cell in todo if cell == cell.base)]
     units: defaultdict[tuple[str, str], list[tuple[Cell, ...]]] = defaultdict(list)
     for cell in first:
         array = TIMED if benchmark_named(cell.benchmark).is_timed else STAGE1

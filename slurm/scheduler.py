@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shutil
 import subprocess
@@ -25,10 +26,27 @@ ACTIVE = (
     ),
 )
 DEFAULT_ARRAY = 1001
+ERROR = re.compile("error|fail|unrecognized|invalid", re.IGNORECASE)
+AT_ONCE = 500
+"""Jobs that one command names."""
+
+
+LISTS = {
+    "account": (("account",), ("sacctmgr", "-nP", "show", "account", "format=account")),
+    "partition": (("partition",), ("sinfo", "--noheader", "--format=%R")),
+    "constraint": (("feature", "constraint"), ("sinfo", "--noheader", "--format=%f")),
+    "exclude": (("node name",), ("sinfo", "--noheader", "--Node", "--format=%N")),
+    "qos": (("qos", "quality of service"), ("sacctmgr", "-nP", "show", "qos", "format=name")),
+}
+"""Flag -> words by which a refusal speaks of it, and the command that lists what there is."""
 
 
 class SlurmError(UsageError):
     """Slurm does not answer, or refuses."""
+
+
+class NoSlurm(SlurmError):
+    """There is no Slurm here."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +105,16 @@ def _accounted(ids: Mapping[str, object]) -> dict[str, JobState]:
     return found
 
 
-def cancel(ids: Iterable[str]) -> None:
-    """Cancel jobs; whole arrays by their number."""
-    bases = list(dict.fromkeys(one.partition("_")[0] for one in ids))
-    if bases:
-        call(["scancel", *bases])
+def cancel(ids: Iterable[str], *, whole: bool) -> None:
+    """Cancel jobs.
+
+    Args:
+        ids: The jobs.
+        whole: Cancel all of their arrays, by their number.
+    """
+    names = list(dict.fromkeys(one.partition("_")[0] if whole else one for one in ids))
+    for start in range(0, len(names), AT_ONCE):
+        call(["scancel", *names[start : start + AT_ONCE]])
 
 
 def largest_array() -> int:
@@ -125,12 +148,41 @@ def call(command: Sequence[str], *, text: str | None = None, both: bool = False)
             check=False,
         )
     except FileNotFoundError as error:
-        raise SlurmError(
+        raise NoSlurm(
             f"{command[0]} is not here: is this a login node of a Slurm cluster?"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]} did not answer within {DEADLINE_SECONDS} s") from error
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing"]
-        raise SlurmError(f"{command[0]} failed and says: {said[-1]}")
+        raise SlurmError(f"{command[0]} failed and says: {reason(done.stderr)}")
     return done.stdout + (done.stderr if both else "")
+
+
+def reason(said: str) -> str:
+    """Return the line in which a command of Slurm says what is wrong."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith('Try "')] or lines
+    wrong = [line for line in lines if ERROR.search(line)]
+    return (wrong or lines or ["nothing"])[-1]
+
+
+def explained(error: SlurmError, asked: Mapping[str, str | None]) -> SlurmError:
+    """Add to a refusal what was asked for, the nearest name that there is, and what lists them all.
+
+    Args:
+        error: The refusal.
+        asked: Flag -> value.
+    """
+    said = str(error).lower()
+    for flag, (words, command) in LISTS.items():
+        value = asked.get(flag)
+        if value is None or not any(word in said for word in words):
+            continue
+        try:
+            known = re.split(r"[\s,]+", call(command))
+        except SlurmError:
+            known = []
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return SlurmError(f"{error}: --{flag} {value}{hint} ({' '.join(command)} lists them)")
+    return error

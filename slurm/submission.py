@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import UsageError
 
 FILE = "submission.json"
+LOCK_SECONDS = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +62,25 @@ def root(work: Path, scale: str) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder: of two ``submit`` at once the second sees what the first has submitted."""
+def locked(folder: Path, name: str = "lock", seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold a lock of a folder: of two ``submit`` at once the second sees what the first has submitted.
+
+    Raises:
+        UsageError: Another process does not let go of it within some seconds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    end = time.monotonic() + seconds
+    with (folder / name).open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise UsageError(
+                        f"another command is at work below {folder}: it holds {folder / name}"
+                    ) from error
+                time.sleep(0.2)
         yield
 
 

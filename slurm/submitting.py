@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Settings
+from benchmarks.harness.store import State
 from slurm import scheduler, submission
 from slurm.node import BuildTables, RunCells
 from slurm.options import Options
@@ -19,10 +20,19 @@ from slurm.submission import Submission, Submitted
 NAME = "resora"
 
 
-def submit(found: Plan, settings: Settings, options: Options, tables: Path) -> Submission:
+def submit(
+    found: Plan, settings: Settings, options: Options, tables: Path, after: tuple[str, ...] = ()
+) -> Submission:
     """Submit all jobs of a plan, and one that builds the tables after them.
 
     What has been submitted when an array is refused stays in the queue and is written down.
+
+    Args:
+        found: The plan.
+        settings: How its cells run.
+        options: What its jobs ask for.
+        tables: Where the last job writes tables.
+        after: Numbers of jobs that the first ones wait for.
 
     Raises:
         SlurmError: Slurm refuses.
@@ -31,7 +41,6 @@ def submit(found: Plan, settings: Settings, options: Options, tables: Path) -> S
 
     folder = submission.new_folder(submission.root(settings.work, settings.scale))
     jobs: list[Submitted] = []
-    after: tuple[str, ...] = ()
     try:
         for array, group in _arrays(found):
             ids: list[str] = []
@@ -53,7 +62,17 @@ def submit(found: Plan, settings: Settings, options: Options, tables: Path) -> S
         jobs.append(Submitted(id=last.submit(task).job_id, array=TABLES, cells=()))
     except submitit.core.utils.FailedJobError as error:
         submission.drop_if_empty(folder)
-        raise SlurmError(f"sbatch refused: {_last_line(str(error))}") from error
+        refused = SlurmError(f"sbatch refused: {scheduler.reason(str(error))}")
+        before = ", ".join(dict.fromkeys(job.id.partition("_")[0] for job in jobs))
+        if before:
+            refused = SlurmError(
+                f"{refused}; submitted before it, and in the queue: jobs {before} "
+                f"(python -m slurm cancel --scale {settings.scale} ends them)"
+            )
+        raise scheduler.explained(refused, options.names) from error
+    except BaseException:
+        submission.drop_if_empty(folder)
+        raise
     return submission.save(folder, jobs)
 
 
@@ -68,7 +87,10 @@ def scripts(found: Plan, settings: Settings, options: Options) -> Iterator[tuple
             text: str = executor._make_submission_file_text(
                 "python -m submitit.core._submit FOLDER", "0"
             )
-            yield f"{array}: {len(part)} jobs", text, scheduler.test_only(text)
+            try:
+                yield f"{array}: {len(part)} jobs", text, scheduler.test_only(text)
+            except SlurmError as error:
+                raise scheduler.explained(error, options.names) from error
 
 
 def _arrays(found: Plan) -> Iterator[tuple[str, tuple[Job, ...]]]:
@@ -106,15 +128,17 @@ def task_of(job: Job, settings: Settings, options: Options) -> RunCells:
     return RunCells(job.cells, there)
 
 
-def active_cells(submissions: Iterable[Submission]) -> set[Cell]:
-    """The cells of all jobs that run or are going to."""
+def active_cells(submissions: Iterable[Submission], settings: Settings) -> dict[Cell, str]:
+    """Return the cells of all jobs that run or are going to -> the job.
+
+    With them a stage 1 that has no record: the job of what starts from it trains it, where it is missing.
+    """
     jobs = [job for one in submissions for job in one.jobs]
     states = scheduler.states(job.id for job in jobs)
-    return {
-        cell for job in jobs if job.id in states and states[job.id].is_active for cell in job.cells
-    }
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "error" in line.lower()]
-    return lines[-1] if lines else text.strip().splitlines()[-1]
+    active = [job for job in jobs if job.id in states and states[job.id].is_active]
+    found = {cell: job.id for job in active for cell in job.cells}
+    for job in active:
+        for cell in job.cells:
+            if cell.base not in found and settings.state(cell.base) is not State.FRESH:
+                found[cell.base] = job.id
+    return found

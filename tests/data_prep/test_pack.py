@@ -1,5 +1,6 @@
 """Packed files: contents, atomic writing, and a verification that finds damage."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -134,7 +135,7 @@ def _replace_split(folder, split, images, labels):
     (folder / f"{split}.safetensors").write_bytes(content)
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["splits"][split]["sha256"] = pack.hashlib.sha256(content).hexdigest()
+    manifest["splits"][split]["sha256"] = hashlib.sha256(content).hexdigest()
     path.write_text(json.dumps(manifest))
 
 

@@ -100,10 +100,11 @@ def packed(tmp_path_factory) -> Path:
     return root
 
 
-def require(*, accounting: bool = False) -> None:
+def require(*, accounting: bool = False, grid: bool = False) -> None:
     """Skip, unless a cluster was asked for: ``make slurm-test`` installs one and asks for it."""
-    if not os.environ.get("SLURM_TESTS"):
-        pytest.skip("make slurm-test runs this on a real Slurm")
+    asked = os.environ.get("SLURM_TESTS")
+    if not asked or (grid and asked != "grid"):
+        pytest.skip(f"make slurm-{'grid' if grid else 'test'} runs this on a real Slurm")
     assert is_installed(accounting=accounting), "Slurm is not installed: make slurm-test does it"
 
 

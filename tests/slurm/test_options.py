@@ -8,10 +8,8 @@ import pytest
 
 from benchmarks.harness.errors import UsageError
 from slurm import options, scheduler, submitting
-from slurm.cli import main
 from slurm.options import Options
 from slurm.planning import Job
-from tests.benchmarks.packed import pack_task
 
 JOBS = tuple(Job(array="stage 1", device="cuda", cells=(), seconds=s) for s in (600.0, 3600.0))
 
@@ -76,22 +74,90 @@ def test_where_there_is_no_slurm_the_error_says_so(monkeypatch):
         scheduler.states(["1"])
 
 
-def test_the_same_plan_runs_on_this_machine(tmp_path, capfd):
-    data = tmp_path / "data"
-    pack_task(data, "eurosat", 10)
-    command = ["submit", "vtab1k/vit_micro/eurosat/lora-r2*", "--executor", "local", "--workers", "2",
-               "--scale", "smoke", "--set", "backbone.weights=random", "--device", "cpu", "--seconds", "3",
-               "--hours", "0.002", "--cpus-per-task", "1", "--results", str(tmp_path / "results"),
-               "--work", str(tmp_path / "work"), "--data", str(data),
-               "--tables", str(tmp_path / "t")]  # fmt: skip
-    assert main(command) == 0
-    assert len(list((tmp_path / "results").rglob("*.json"))) == 6
-    assert (tmp_path / "t" / "smoke" / "index.html").exists()
-    assert main(command) == 0
-    assert "nothing to do" in capfd.readouterr().out
-
-
 def test_arrays_are_cut_to_what_the_site_takes():
     parts = list(submitting._parts(JOBS * 3, 4))
     assert [len(part) for part in parts] == [4, 2]
     assert sum(parts, ()) == JOBS * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("90:30", 91),
+        ("4:00:00", 240),
+        ("0:30:01", 31),
+        ("2-12", 3600),
+        ("1-0:30", 1470),
+    ],
+)
+def test_a_time_limit_has_slurms_forms(text, expected):
+    assert read("--time", text).time == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--time", "4h"], "--time: '4h' is not minutes, HH:MM:SS or D-HH"),
+        (["--time", "0"], "--time: 0 is less than 1"),
+        (["--cpus-per-task", "0"], "--cpus-per-task: 0 is less than 1"),
+        (["--array-parallelism", "0"], "--array-parallelism: 0 is less than 1"),
+        (["--mem-gb", "-3"], "--mem-gb: -3.0 is less than"),
+        (["--max-requeue", "-1"], "--max-requeue: -1 is less than 0"),
+        (["--slurm-extra", "=1"], "'=1' is not KEY=VALUE"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(arguments, said):
+    with pytest.raises(UsageError) as error:
+        read(*arguments)
+    assert said in str(error.value)
+
+
+def test_a_profile_with_a_value_of_another_kind_is_refused(tmp_path):
+    own = tmp_path / "mine.toml"
+    for line, said in (
+        ('cpus_per_task = "many"', "profile 'site': cpus_per_task: 'many' is not a number"),
+        ("partition = 3", "partition: 3 is not text"),
+        ('extra = "comment"', "is not a table"),
+        ('time = "1 hour"', "is not minutes"),
+    ):
+        own.write_text(f"[site]\n{line}\n")
+        with pytest.raises(UsageError, match=said):
+            read("--profile", f"{own}:site")
+    own.write_text('[site]\ntime = "1-0"\nsetup = "module load cuda"\n')
+    assert read("--profile", f"{own}:site").time == 1440
+    assert read("--profile", f"{own}:site").setup == ("module load cuda",)
+    own.write_text('site = "gpu"\n')
+    with pytest.raises(UsageError, match="unknown profile 'site'"):
+        read("--profile", f"{own}:site")
+
+
+def test_a_limit_that_leaves_no_time_before_its_signal_is_refused():
+    with pytest.raises(UsageError, match="leaves no time before its signal, 120 s earlier"):
+        Options(time=2).parameters(JOBS, "a", ())
+    assert Options(time=3).parameters(JOBS, "a", ())["timeout_min"] == 3
+
+
+def test_jobs_ask_to_be_requeued_and_what_measures_time_has_a_node():
+    found = Options(extra={"comment": "x", "contiguous": ""}).parameters(JOBS, "a", ())
+    extra = {"requeue": True, "comment": "x", "contiguous": True}
+    assert found["slurm_additional_parameters"] == extra
+    assert "slurm_exclusive" not in found
+    timed = (Job(array="timed", device="cuda", cells=(), seconds=600.0),)
+    assert Options().parameters(timed, "a", ())["slurm_exclusive"] is True
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("sbatch: unrecognized option '--x=1'\nTry \"sbatch --help\" for more information\n",
+         "sbatch: unrecognized option '--x=1'"),
+        ("allocation failure: Invalid partition name specified\n",
+         "allocation failure: Invalid partition name specified"),
+        ("sbatch: error: Batch job submission failed: Invalid qos specification\n\n",
+         "sbatch: error: Batch job submission failed: Invalid qos specification"),
+        ("", "nothing"),
+    ],
+)  # fmt: skip
+def test_the_line_that_says_what_is_wrong(said, line):
+    assert scheduler.reason(said) == line

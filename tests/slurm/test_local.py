@@ -1,0 +1,186 @@
+"""A plan on this machine, one process a device: no Slurm is needed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from slurm import local
+from slurm.cli import main
+from slurm.planning import Job
+from tests.benchmarks.packed import pack_task
+from tests.slurm.cluster import until
+
+ROOT = Path(__file__).parents[2]
+EIGHT = [Job(array="stage 1", device="cuda", cells=(), seconds=1.0) for _ in range(8)]
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    """The six cells of EuroSAT and LoRA of rank 2, two jobs side by side."""
+    return ["submit", "vtab1k/vit_micro/eurosat/lora-r2*", "--executor", "local", "--workers", "2",
+            "--scale", "smoke", "--set", "backbone.weights=random", "--device", "cpu", "--seconds", "3",
+            "--hours", "0.002", "--cpus-per-task", "1", "--results", str(folder / "results"),
+            "--work", str(folder / "work"), "--data", str(folder / "data"),
+            "--tables", str(folder / "t"), *more]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    pack_task(tmp_path / "data", "eurosat", 10)
+    return tmp_path
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    """The status of each record."""
+    return {
+        path.parent.name: json.loads(path.read_text())["status"]
+        for path in (folder / "results").rglob("*.json")
+    }
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    threads = [p for p in Path(f"/proc/{pid}/task").glob("*/children") if p.exists()] or [path]
+    return [int(child) for thread in threads for child in thread.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_same_plan_runs_on_this_machine(folder, capfd):
+    assert main(command(folder)) == 0
+    assert set(statuses(folder).values()) == {"ok"}
+    assert len(statuses(folder)) == 6
+    assert (folder / "t" / "smoke" / "index.html").exists()
+    assert main(command(folder)) == 0
+    assert "nothing to do" in capfd.readouterr().out
+
+
+@dataclass
+class Look:
+    """Writes down which device it sees, and when it was there."""
+
+    folder: Path
+    name: int
+
+    def __call__(self) -> None:
+        seen = {"device": os.environ["CUDA_VISIBLE_DEVICES"], "from": time.time()}
+        time.sleep(0.3)
+        text = json.dumps(seen | {"to": time.time()})
+        (self.folder / f"{self.name}.json").write_text(text)
+
+
+def test_jobs_side_by_side_see_different_devices_and_the_others_queue(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = iter(range(8))
+    failed = local.run(
+        EIGHT, lambda job: Look(tmp_path, next(names)), ["0", "1"], lambda text: None
+    )
+    assert failed == []
+    seen = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert len(seen) == 8
+    assert {one["device"] for one in seen} == {"0", "1"}
+    for device in "01":
+        alone = sorted((one["from"], one["to"]) for one in seen if one["device"] == device)
+        for (_, end), (start, _) in itertools.pairwise(alone):
+            assert end <= start
+    # Not one after the other, though: a GPU each, at the same time.
+    first = sorted(seen, key=lambda one: one["from"])[:2]
+    assert {one["device"] for one in first} == {"0", "1"}
+
+
+def test_a_killed_worker_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names, said = iter(range(8)), []
+
+    def task(job):
+        number = next(names)
+        return Die() if number == 3 else Look(tmp_path, number)
+
+    failed = local.run(EIGHT, task, ["0", "1"], said.append)
+    assert len(failed) == 1
+    assert len(list(tmp_path.glob("*.json"))) == 7
+    assert sum("was killed by SIGKILL" in text for text in said) == 1
+
+
+class Die:
+    """Is killed, as by the kernel that is out of memory."""
+
+    def __call__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    """Start the command; wait until both workers are in an epoch."""
+    long = ["--set", "stage1.epochs=400", "--set", "stage2.epochs=400"]
+    log = folder / "log"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "slurm", *command(folder, *long, *more)],
+        cwd=ROOT,
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    until(lambda: "epoch 2 of" in log.read_text() or process.poll() is not None, 120, "an epoch")
+    assert process.poll() is None, log.read_text()
+    return process
+
+
+def test_ctrl_c_stops_all_and_starts_nothing_more(folder):
+    process = start(folder)
+    workers = children(process.pid)
+    assert workers
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    assert process.wait(60) == 1
+    assert "stopped; what is done is kept" in (folder / "log").read_text()
+    until(lambda: not any(map(alive, workers)), 20, "the workers end")
+    assert statuses(folder) == {"lora-r2": "cancelled"}
+
+
+def test_a_second_command_is_refused_while_one_runs_and_workers_end_with_it(folder, capsys):
+    process = start(folder)
+    try:
+        assert main(command(folder)) == 2
+        assert "another command is at work below" in capsys.readouterr().err
+        workers = children(process.pid)
+        assert workers
+    finally:
+        process.kill()
+        process.wait(20)
+    until(lambda: not any(map(alive, workers)), 20, "the workers end")
+    assert statuses(folder) == {}
+
+
+def test_a_failing_cell_is_told_by_the_exit_code(folder, capfd):
+    bad = command(folder, "--set", "stage2.learning_rate=1e30")
+    bad[1] = "vtab1k/vit_micro/eurosat/lora-r2[+]linear"
+    assert main(bad) == 1
+    said = capfd.readouterr().out
+    assert "1 of 2 cells failed or have no record" in said
+    assert statuses(folder) == {"lora-r2": "ok", "lora-r2+linear": "diverged"}
+
+
+def test_cells_without_data_are_refused_before_anything_runs(folder, capsys):
+    asked = command(folder)
+    asked[1:2] = ["vtab1k/vit_micro/eurosat/lora-r2", "vtab1k/vit_micro/pets/lora-r2"]
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert "pets" in error
+    assert "--skip-missing" in error
+    assert statuses(folder) == {}
+    assert main([*asked, "--skip-missing"]) == 0
+    assert statuses(folder) == {"lora-r2": "ok"}
