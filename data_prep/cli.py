@@ -119,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "show":
             sub.add_argument("--out", type=Path, help="PNG file (default: work/sheets/...)")
             sub.add_argument("--seed", type=int, default=0, help="for tasks that are not prepared")
+            sub.add_argument(
+                "--by-class", action="store_true", help="a row a class instead of a row a task"
+            )
     return parser
 
 
@@ -238,7 +241,11 @@ def _pack_all(tasks: list[Named], source: Source, data: Path, jobs: int) -> int:
 
             try:
                 bar.set_description(task.name)
-                pack.pack_task(data, source, task, jobs=jobs, tick=tick)
+                folder = pack.pack_task(data, source, task, jobs=jobs, tick=tick)
+                for note in pack.read_manifest(folder).get("notes", ()):
+                    bar.write(f"{task.name}: {note}", file=sys.stderr)
+                # As many as there were: of draws and official splits only the most was known before.
+                bar.total += bar.n - before - sum(source.counts(task).values())
             except Exception as error:  # noqa: BLE001 - one failure must not stop the others
                 failed += 1
                 kind = type(error).__name__
@@ -290,9 +297,11 @@ def _show(args: argparse.Namespace) -> int:
             code = INCOMPLETE
             continue
         name = "".join(c if c.isalnum() or c in "_-" else "-" for c in args.selector).strip("-")
-        ending = "" if source.variant == "embedded" else f"-{source.variant}"
+        ending = "-by-class" if args.by_class else ""
+        ending += "" if source.variant == "embedded" else f"-{source.variant}"
         out: Path = args.out or Path("work/sheets") / f"{name}{ending}.png"
-        sheet.draw_sheet(drawn, args.data, source, out)
+        draw = sheet.draw_classes if args.by_class else sheet.draw_sheet
+        draw(drawn, args.data, source, out)
         print(out)
     return code
 

@@ -68,11 +68,14 @@ class Contents:
         splits: Split -> opens it.
         draws: Which of the training images are trained on, by the name of the draw, (n,) each; none where
             all are.
+        fingerprint: A hash of what the splits have where lists or archives decide it; what a killed run
+            packed is kept only if it is the same.
     """
 
     about: Mapping[str, Any]
     splits: Mapping[str, Callable[[], Split]]
     draws: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    fingerprint: str = ""
 
 
 class Source(Protocol):

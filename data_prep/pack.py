@@ -81,7 +81,8 @@ def pack_task(
     folder = task_folder(data, source, task)
     staging = folder.with_name(f".{folder.name}.partial")
     head = source.identity(task) | dict(contents.about)
-    splits = _packed_before(staging, head)
+    asked = head | {"fingerprint": contents.fingerprint}
+    splits = _packed_before(staging, asked)
     for split in source.counts(task).keys() & splits.keys():
         tick(split, splits[split]["n"])
     try:
@@ -89,7 +90,7 @@ def pack_task(
             if name not in splits:
                 opened = contents.splits[name]()
                 splits[name] = _pack_split(staging, name, opened, source, task, jobs, tick)
-                _write_json(staging / PROGRESS, {"head": head, "splits": splits})
+                _write_json(staging / PROGRESS, {"head": asked, "splits": splits})
     except DataError:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -103,7 +104,7 @@ def pack_task(
 
 
 def _packed_before(staging: Path, head: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the entries of the splits that a killed run of the same task left whole."""
+    """Return the entries of the splits that a killed run of the same task and data left whole."""
     try:
         progress = json.loads((staging / PROGRESS).read_text())
     except (OSError, ValueError):

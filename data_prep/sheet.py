@@ -1,4 +1,4 @@
-"""Contact sheets: for each task a row of images with their labels."""
+"""Contact sheets: a row of images for each task, or for each class."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ COLUMNS = 12
 TILE = 96
 CELL = TILE + 12
 TITLE, CAPTION = 26, 40
+CLASSES = 24  # rows of a sheet by class; of more classes, evenly spaced ones
 MANY = 20  # from this number of classes on, a row shows few classes, twice each
 
 
@@ -112,5 +113,36 @@ def draw_sheet(tasks: list[Named], data: Path, source: Source, out: Path) -> Non
             caption = _wrapped(names[int(labels[index])], CELL - 6, small)
             at = (left, top + TITLE + TILE + 1)
             pen.multiline_text(at, caption, fill="black", font=small, spacing=1)
+    _save(sheet, out)
+
+
+def draw_classes(tasks: list[Named], data: Path, source: Source, out: Path) -> None:
+    """Draw a sheet with a row a class, of each task at most ``CLASSES``, and write it as PNG."""
+    font = ImageFont.load_default(15)
+    blocks = []
+    for task in tasks:
+        images, labels, names = load_examples(data, task, source)
+        title = f"{task.name}  ({task.group}, {task.num_classes} classes): {task.label}"
+        shown = min(CLASSES, task.num_classes)
+        classes = np.linspace(0, task.num_classes - 1, shown).round().astype(np.int64).tolist()
+        block = Image.new("RGB", (COLUMNS * TILE, TITLE + shown * (TITLE + TILE)), "white")
+        pen = ImageDraw.Draw(block)
+        pen.text((4, 6), title, fill="black", font=font)
+        for row, label in enumerate(classes):
+            top = TITLE + row * (TITLE + TILE)
+            pen.text((4, top + 6), f"{label}: {names[label]}", fill="black", font=font)
+            for column, index in enumerate(np.flatnonzero(labels == label)[:COLUMNS]):
+                block.paste(_tile(images[index]), (column * TILE, top + TITLE))
+        blocks.append(block)
+    sheet = Image.new("RGB", (COLUMNS * TILE, sum(block.height for block in blocks)), "white")
+    top = 0
+    for block in blocks:
+        sheet.paste(block, (0, top))
+        top += block.height
+    _save(sheet, out)
+
+
+def _save(sheet: Image.Image, out: Path) -> None:
+    """Write a sheet as PNG."""
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)

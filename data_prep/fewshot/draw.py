@@ -35,6 +35,28 @@ def draws(labels: Labels, key: tuple[object, ...]) -> dict[str, Labels]:
     return found
 
 
+def split_anew(
+    labels: Labels, key: tuple[object, ...], shares: tuple[float, float]
+) -> dict[str, Labels]:
+    """Split all images of a data set, class by class.
+
+    Args:
+        labels: Labels of all images.
+        key: What the split depends on.
+        shares: Of each class's images, those for ``train`` and ``val``; ``test`` gets the rest.
+
+    Returns:
+        Split -> indices, ascending.
+    """
+    found: dict[str, list[Labels]] = {"train": [], "val": [], "test": []}
+    for label in range(int(labels.max()) + 1):
+        of = stream("fewshot", "split", *key, label).permutation(np.flatnonzero(labels == label))
+        train, val = (round(share * len(of)) for share in shares)
+        for name, part in zip(found, np.split(of, (train, train + val)), strict=True):
+            found[name].append(part)
+    return {name: np.sort(np.concatenate(parts)) for name, parts in found.items()}
+
+
 def held_out(labels: Labels, key: tuple[object, ...], share: float) -> npt.NDArray[np.bool_]:
     """Choose a share of each class's training images, at least one, to choose an epoch on; (n,)."""
     chosen = np.zeros(len(labels), dtype=bool)

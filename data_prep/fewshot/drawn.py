@@ -1,11 +1,13 @@
 """The few-shot sets without the published lists: our own seeded draw from the official splits.
 
 Numbers on these draws are not comparable with those on the published lists, hence variants of their own. A
-set without an official validation split gives a fifth of each class's training images to it.
+set without an official validation split gives a fifth of each class's training images to it. Flowers102
+has 10 official training images a class, too few for 16 shots: all its images are split anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +19,15 @@ from data_prep.contents import Contents, Example, Split
 from data_prep.embedded.vtab1k.task import Labels
 from data_prep.errors import DataError
 from data_prep.fewshot.archives import read_official
-from data_prep.fewshot.draw import draws, held_out
-from data_prep.fewshot.official import Official
+from data_prep.fewshot.draw import draws, held_out, split_anew
+from data_prep.fewshot.official import Official, joined
 from data_prep.fewshot.real import RealFewShot
 from data_prep.fewshot.sets import FewShotSet
 from data_prep.vtab1k.tfds_source import Tfds, stored
 
 SHARE = 0.2
+SPLIT_ANEW = {"flowers102": (0.5, 0.2)}
+"""Set -> shares of ``train`` and ``val``: those of the published lists, 4,093, 1,633 and 2,463 of 8,189."""
 
 
 class Drawn(RealFewShot):
@@ -42,31 +46,26 @@ class Drawn(RealFewShot):
             DataError: They are not there, or not as they should be.
         """
         found, source = self.official(task)
-        splits, notes = dict(found), []
-        for name, split in splits.items():
+        for name, split in found.items():
             if set(split.labels.tolist()) != set(range(task.num_classes)):
                 raise DataError(
                     f"{task.name}, official {name} images: not all of the {task.num_classes} classes, "
                     "or others"
                 )
-        if "val" not in splits:
-            chosen = held_out(splits["train"].labels, (task.name,), SHARE)
-            splits["val"] = splits["train"].taken(np.flatnonzero(chosen))
-            splits["train"] = splits["train"].taken(np.flatnonzero(~chosen))
-            notes.append(f"val: {SHARE:.0%} of the training images of each class, drawn")
+        splits, notes = _partition(found, task)
         try:
             drawn = draws(splits["train"].labels, (task.name,))
         except ValueError as error:
             raise DataError(f"{task.name}: {error}") from error
         pool = np.unique(np.concatenate(list(drawn.values())))
         splits["train"] = splits["train"].taken(pool)
-        about = self.about(
-            source=source, draw_source="our own draw from the official splits", notes=notes
-        )
+        of = "all images, split anew" if task.name in SPLIT_ANEW else "the official splits"
+        about = self.about(source=source, draw_source=f"our own draw from {of}", notes=notes)
         return Contents(
             about,
             {name: self._opener(name, splits[name]) for name in ("train", "val", "test")},
             {name: np.searchsorted(pool, index) for name, index in drawn.items()},
+            _fingerprint(splits),
         )
 
     def _opener(self, name: str, split: Official) -> Callable[[], Split]:
@@ -77,6 +76,41 @@ class Drawn(RealFewShot):
                 raise DataError(f"{split.where(index)}: {error}") from error
 
         return lambda: Split(len(split.labels), example)
+
+
+def _partition(
+    found: Mapping[str, Official], task: FewShotSet
+) -> tuple[dict[str, Official], list[str]]:
+    """Return ``train``, ``val`` and ``test`` out of the official splits, and remarks for the manifest."""
+    if task.name in SPLIT_ANEW:
+        shares = SPLIT_ANEW[task.name]
+        every = joined([found[name] for name in ("train", "val", "test")])
+        parts = split_anew(every.labels, (task.name,), shares)
+        note = (
+            "the official splits have too few training images a class for 16 shots; all images were split "
+            f"anew: of each class {shares[0]:.0%} train, {shares[1]:.0%} val, the rest test"
+        )
+        return {name: every.taken(index) for name, index in parts.items()}, [note]
+    if "val" in found:
+        return dict(found), []
+    train = found["train"]
+    chosen = held_out(train.labels, (task.name,), SHARE)
+    splits = {
+        "train": train.taken(np.flatnonzero(~chosen)),
+        "val": train.taken(np.flatnonzero(chosen)),
+        "test": found["test"],
+    }
+    return splits, [f"val: {SHARE:.0%} of the training images of each class, drawn"]
+
+
+def _fingerprint(splits: Mapping[str, Official]) -> str:
+    """Return a hash of which images the splits have, in which order, and with which labels."""
+    lines = (
+        f"{name} {split.where(i)} {label}\n"
+        for name, split in splits.items()
+        for i, label in enumerate(split.labels.tolist())
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class FewShotArchives(Drawn):

@@ -10,7 +10,7 @@ from data_prep.errors import DataError
 from data_prep.fewshot.lists import find, read_set
 from data_prep.fewshot.real import RealFewShot
 from data_prep.fewshot.sets import FewShotSet
-from data_prep.vtab1k.folder_source import Entry, require_images
+from data_prep.vtab1k.folder_source import Entry, fingerprint, require_images
 
 
 class FewShotFolder(RealFewShot):
@@ -33,7 +33,7 @@ class FewShotFolder(RealFewShot):
             notes=notes,
         )
         openers = {name: self._opener(name, entries) for name, entries in splits.items()}
-        return Contents(about, openers, draws)
+        return Contents(about, openers, draws, fingerprint(splits))
 
     def _opener(self, split: str, entries: list[Entry]) -> Callable[[], Split]:
         text = "".join(f"{entry.path.name} {entry.label}\n" for entry in entries)

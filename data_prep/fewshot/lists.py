@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data_prep.errors import DataError
 from data_prep.fewshot.sets import DRAW_SEEDS, SHOTS, FewShotSet
-from data_prep.vtab1k.folder_source import Entry
+from data_prep.vtab1k.folder_source import LABEL, Entry
 
 TEST, VAL = "test_meta.list", "val_meta.list"
 Draws = dict[str, npt.NDArray[np.int64]]
@@ -137,7 +137,7 @@ def _read(path: Path, places: tuple[Path, ...], one: FewShotSet) -> list[Entry]:
             continue
         where = f"{path}:{number}"
         name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isascii() or not label.lstrip("-").isdecimal():
+        if not name or not LABEL.fullmatch(label):
             raise DataError(f"{where}: {line!r} is not a path and a label")
         if not 0 <= int(label) < one.num_classes:
             raise DataError(

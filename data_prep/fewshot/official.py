@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,3 +32,13 @@ class Official:
             lambda i: self.content(int(index[i])),
             lambda i: self.where(int(index[i])),
         )
+
+
+def joined(parts: Sequence[Official]) -> Official:
+    """Return the images of several splits as one, in this order."""
+    places = [(part, i) for part in parts for i in range(len(part.labels))]
+    return Official(
+        np.concatenate([part.labels for part in parts]),
+        lambda i: places[i][0].content(places[i][1]),
+        lambda i: places[i][0].where(places[i][1]),
+    )

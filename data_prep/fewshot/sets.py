@@ -16,6 +16,7 @@ class FewShotSet:
         name: Registry name.
         label: What the label says.
         num_classes: Number of classes.
+        n_images: Images of the whole data set.
         n_val: Images of the validation list.
         n_test: Images of the test list.
         folders: Names in use for its folder, the published one first.
@@ -24,6 +25,7 @@ class FewShotSet:
     name: str
     label: str
     num_classes: int
+    n_images: int
     n_val: int
     n_test: int
     folders: tuple[str, ...]
@@ -35,26 +37,27 @@ class FewShotSet:
 
     @property
     def most_train(self) -> int:
-        """Most training images that the draws can have together: they are not nested."""
-        return sum(SHOTS) * len(DRAW_SEEDS) * self.num_classes
+        """Most training images that the draws, which are not nested, can have together."""
+        drawn = sum(SHOTS) * len(DRAW_SEEDS) * self.num_classes
+        return min(drawn, self.n_images - self.n_val - self.n_test)
 
 
 SETS = (
-    FewShotSet("food101", "the dish", 101, 20_200, 30_300, ("food101", "food-101")),
+    FewShotSet("food101", "the dish", 101, 101_000, 20_200, 30_300, ("food101", "food-101")),
     FewShotSet(
-        "cars", "the model of the car", 196, 1_635, 8_041,
+        "cars", "the model of the car", 196, 16_185, 1_635, 8_041,
         ("standford-cars", "stanford-cars", "stanford_cars", "cars"),
     ),
     FewShotSet(
-        "flowers102", "the species of the flower", 102, 1_633, 2_463,
+        "flowers102", "the species of the flower", 102, 8_189, 1_633, 2_463,
         ("oxford-flowers102", "oxford_flowers102", "oxford_flowers", "flowers102"),
     ),
     FewShotSet(
-        "aircraft", "the variant of the aircraft", 100, 3_333, 3_333,
+        "aircraft", "the variant of the aircraft", 100, 10_000, 3_333, 3_333,
         ("fgvc-aircraft", "fgvc_aircraft", "aircraft"),
     ),
     FewShotSet(
-        "pets", "the breed of the pet", 37, 736, 3_669,
+        "pets", "the breed of the pet", 37, 7_349, 736, 3_669,
         ("oxford-pets", "oxford_pets", "pets"),
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ path and a label. The images are JPEG files that were encoded again when TFDS wa
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from data_prep.vtab1k.tasks import SPLITS, Task
 JOINED = "train800val200"
 JPEG = "JPEG files, encoded again with loss when TFDS was exported (Pillow's default quality)"
 SHOWN = 3
+LABEL = re.compile(r"-?[0-9]+")
 
 
 class Entry(NamedTuple):
@@ -63,7 +65,8 @@ class Folder(RealData):
             source={"kind": "list files", "folder": folder.name},
             notes=notes,
         )
-        return Contents(about, {name: self._opener(entries) for name, entries in lists.items()})
+        openers = {name: self._opener(entries) for name, entries in lists.items()}
+        return Contents(about, openers, fingerprint=fingerprint(lists))
 
     def _opener(self, entries: list[Entry]) -> Callable[[], Split]:
         text = "".join(f"{entry.path.name} {entry.label}\n" for entry in entries)
@@ -142,7 +145,7 @@ def _read_list(path: Path, task: Task, count: int) -> list[Entry]:
             continue
         where = f"{path}:{number}"
         name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isascii() or not label.lstrip("-").isdecimal():
+        if not name or not LABEL.fullmatch(label):
             raise DataError(f"{where}: {line!r} is not a path and a label")
         if not 0 <= int(label) < task.num_classes:
             raise DataError(
@@ -164,6 +167,12 @@ def _read_list(path: Path, task: Task, count: int) -> list[Entry]:
 def _labels(path: Path) -> Counter[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return Counter(line.strip().rpartition(" ")[2] for line in lines if line.strip())
+
+
+def fingerprint(lists: dict[str, list[Entry]]) -> str:
+    """Return a hash of which images the lists name, in which order, and with which labels."""
+    lines = (f"{name} {entry.path} {entry.label}\n" for name in lists for entry in lists[name])
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def require_images(lists: dict[str, list[Entry]]) -> None:

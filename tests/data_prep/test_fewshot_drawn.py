@@ -15,10 +15,11 @@ from data_prep import cli
 from data_prep.errors import DataError
 from data_prep.fewshot import real, sets
 from data_prep.fewshot.archives import read_official
-from data_prep.fewshot.draw import held_out
+from data_prep.fewshot.draw import held_out, split_anew
 from data_prep.fewshot.drawn import REGISTERED, FewShotTfds
 
 K, TRAIN, TEST = 3, 24, 2  # classes; images a class
+FLOWERS = {"trnid": 10, "valid": 10, "tstid": 20}  # as in the archive, of its smallest classes
 
 
 @pytest.fixture(autouse=True)
@@ -71,12 +72,14 @@ def cars(root):
 def flowers(root):
     folder = root / "flowers-102"
     ids, labels = {"trnid": [], "valid": [], "tstid": []}, []
-    for key, count in (("trnid", TRAIN), ("valid", 2), ("tstid", TEST)):
+    numbers = [0] * K
+    for key, count in FLOWERS.items():
         for label in range(K):
-            for number in range(count):
+            for _ in range(count):
                 labels.append(label + 1)
                 ids[key].append(len(labels))
-                image(folder / "jpg" / f"image_{len(labels):05d}.jpg", label, number)
+                image(folder / "jpg" / f"image_{len(labels):05d}.jpg", label, numbers[label])
+                numbers[label] += 1
     savemat(folder / "imagelabels.mat", {"labels": np.array([labels])})
     savemat(folder / "setid.mat", {key: np.array([value]) for key, value in ids.items()})
 
@@ -122,8 +125,10 @@ def test_an_unpacked_archive_is_drawn_from_with_its_own_labels(name, tmp_path, c
     folder = tmp_path / "data" / "folder-drawn" / "fewshot" / name
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["variant"] == "folder-drawn"
-    assert manifest["draw_source"] == "our own draw from the official splits"
-    has_val = name in ("flowers102", "aircraft")
+    anew = name == "flowers102"
+    source = "all images, split anew" if anew else "the official splits"
+    assert manifest["draw_source"] == f"our own draw from {source}"
+    has_val = name == "aircraft"
     assert bool(manifest["notes"]) is not has_val
     seen = {}
     for split in ("train", "val", "test"):
@@ -132,8 +137,11 @@ def test_an_unpacked_archive_is_drawn_from_with_its_own_labels(name, tmp_path, c
         assert np.abs(red - (60 * arrays["labels"] + 20)).max() < 6
         numbers = np.rint(green / 5).astype(int).tolist()
         seen[split] = set(zip(arrays["labels"].tolist(), numbers, strict=True))
-    assert len(seen["test"]) == K * TEST
-    assert len(seen["val"]) == (K * 2 if has_val else K * round(0.2 * TRAIN))
+    val = 8 if anew else 2 if has_val else round(0.2 * TRAIN)
+    assert len(seen["val"]) == K * val
+    assert len(seen["test"]) == K * (12 if anew else TEST)
+    if anew:
+        assert not seen["test"] & (seen["val"] | seen["train"])
     if not has_val:  # cut out of the training images, which the numbers tell apart
         assert not seen["val"] & seen["train"]
     labels = load_file(folder / "train.safetensors")["labels"]
@@ -170,6 +178,17 @@ def test_too_few_images_for_the_draws_are_told(tmp_path, capsys):
     where = ["--root", str(tmp_path), "--data", str(tmp_path / "data"), "--size", "28"]
     assert cli.main(["prepare", "fewshot/pets", "--source", "folder-drawn", *where]) == 1
     assert "pets: class 1 has 10 images, 16 are drawn" in capsys.readouterr().err
+
+
+def test_splitting_anew_gives_every_image_to_one_split():
+    labels = np.repeat(np.arange(2), (40, 258))
+    parts = split_anew(labels, ("x",), (0.5, 0.2))
+    assert {name: np.bincount(labels[index]).tolist() for name, index in parts.items()} == {
+        "train": [20, 129], "val": [8, 52], "test": [12, 77]
+    }  # fmt: skip
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(298))
+    assert np.array_equal(parts["val"], split_anew(labels, ("x",), (0.5, 0.2))["val"])
+    assert not np.array_equal(parts["val"], split_anew(labels, ("y",), (0.5, 0.2))["val"])
 
 
 def test_held_out_images_are_a_share_of_each_class():

@@ -6,11 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from benchmarks.fewshot import runner
 from benchmarks.fewshot.spec import EMBEDDED_SETS
-from data_prep import cli, pack
+from data_prep import cli, pack, sheet
 from data_prep.embedded.fewshot import SETS, generate, sets
 from data_prep.embedded.fewshot.source import EmbeddedFewShot
 from data_prep.fewshot.draw import draws
@@ -118,3 +119,18 @@ def test_a_sheet_is_drawn_without_preparing(tmp_path):
     out = tmp_path / "sheet.png"
     assert cli.main(["show", "fewshot", "--data", str(tmp_path), "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sheet_by_class_has_images_of_that_class_in_its_row(packed, tmp_path):
+    out = tmp_path / "sheet.png"
+    command = ["show", "fewshot/pets", "--by-class", "--data", str(packed), "--out", str(out)]
+    assert cli.main(command) == 0
+    drawn = np.asarray(Image.open(out))
+    row = sheet.TITLE + sheet.TILE
+    assert drawn.shape[:2] == (sheet.TITLE + 16 * row, sheet.COLUMNS * sheet.TILE)
+    arrays = load_file(packed / "embedded" / "fewshot" / "pets" / "train.safetensors")
+    fifth = arrays["images"][np.flatnonzero(arrays["labels"] == 7)[4]]
+    top, left = 2 * sheet.TITLE + 7 * row, 4 * sheet.TILE
+    step = sheet.TILE // 32
+    tile = drawn[top : top + sheet.TILE : step, left : left + sheet.TILE : step]
+    assert np.array_equal(tile.transpose(2, 0, 1), fifth)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from data_prep import cli
+from data_prep import cli, pack
 from data_prep.fewshot import lists, real, sets
 
 PETS = dataclasses.replace(sets.SETS[-1], num_classes=3, n_val=6, n_test=9)
@@ -100,7 +100,10 @@ def test_lists_are_packed_as_they_are(tree, capsys):
 
 
 def test_doubled_lines_are_kept_and_reported(tree, capsys):
-    prepare(capsys, tree)
+    _, _, err = prepare(capsys, tree)
+    for seed in sets.DRAW_SEEDS:
+        name = lists.train_list(1, seed)
+        assert f"pets: {name}: every line is there twice (6 lines, 3 images); kept" in err
     manifest = json.loads((tree[1] / "folder" / "fewshot" / "pets" / "manifest.json").read_text())
     assert manifest["draws"]["lists"]["1shot_seed0"] == {"n": 6, "distinct": 3}
     assert manifest["draws"]["lists"]["2shot_seed0"] == {"n": 6, "distinct": 6}
@@ -134,6 +137,8 @@ def first_line(path):
     [
         ("0 00001.jpg 3\n", "label 3 is outside 0 to 2, the 3 classes of pets"),
         ("0 00001.jpg cat\n", "is not a path and a label"),
+        ("0 00001.jpg --1\n", "is not a path and a label"),
+        ("0 00001.jpg -1\n", "label -1 is outside 0 to 2"),
         ("0\n", "is not a path and a label"),
     ],
 )
@@ -199,6 +204,56 @@ def test_an_unreadable_image_is_named(tree, capsys):
     image = tree[0].parent / "images" / first_line(path).rpartition(" ")[0]
     image.write_bytes(image.read_bytes()[:200])
     assert f"{path}:1: {image}: not a whole image" in refused(capsys, tree)
+
+
+def test_a_killed_run_keeps_nothing_of_lists_that_have_changed(tree, capsys, monkeypatch):
+    """Draws are indices into the training images, whose order the lists decide."""
+    packed = pack._pack_split
+    asked = []
+
+    def die_at_val(staging, name, *rest):
+        asked.append(name)
+        if name == "val" and asked.count("val") == 1:
+            raise KeyboardInterrupt
+        return packed(staging, name, *rest)
+
+    monkeypatch.setattr(pack, "_pack_split", die_at_val)
+    assert prepare(capsys, tree)[0] == 1
+    one, other = (tree[0] / lists.train_list(2, seed) for seed in (0, 1))
+    texts = one.read_text(), other.read_text()
+    one.write_text(texts[1])
+    other.write_text(texts[0])
+    assert prepare(capsys, tree)[0] == 0
+    assert asked == ["train", "val", "train", "val", "test"]
+    folder = tree[1] / "folder" / "fewshot" / "pets"
+    index = load_file(folder / "draws.safetensors")["2shot_seed0"][0]
+    pixels = load_file(folder / "train.safetensors")["images"][index].mean((1, 2))
+    number = int(first_line(one).split()[1].removesuffix(".jpg"))
+    assert np.abs(pixels - [number * 37 % 256, 0, number * 11 % 256]).max() < 4
+
+
+def test_a_killed_run_goes_on_with_the_same_lists(tree, capsys, monkeypatch):
+    packed = pack._pack_split
+    asked = []
+
+    def die_at_test(staging, name, *rest):
+        asked.append(name)
+        if name == "test" and asked.count("test") == 1:
+            raise KeyboardInterrupt
+        return packed(staging, name, *rest)
+
+    monkeypatch.setattr(pack, "_pack_split", die_at_test)
+    assert prepare(capsys, tree)[0] == 1
+    assert prepare(capsys, tree)[0] == 0
+    assert asked == ["train", "val", "test", "test"]
+
+
+def test_the_draws_cannot_have_more_images_than_there_are():
+    most = {one.name: one.most_train for one in sets.SETS}
+    assert most == {
+        "food101": 93 * 101, "cars": 16_185 - 1_635 - 8_041, "flowers102": 4_093, "aircraft": 3_334,
+        "pets": 2_944,
+    }  # fmt: skip
 
 
 def test_two_folders_of_one_set_are_refused(tree, capsys):
