@@ -124,24 +124,36 @@ class Die:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen:
-    """Start the command; wait until both workers are in an epoch."""
+@pytest.fixture
+def start(folder):
+    """Starts the command, and ends it with the test."""
+    started: list[subprocess.Popen] = []
+    yield lambda: started.append(_start(folder)) or started[0]
+    for process in started:
+        process.kill()
+        process.wait(20)
+
+
+def _start(folder: Path) -> subprocess.Popen:
     long = ["--set", "stage1.epochs=400", "--set", "stage2.epochs=400"]
     log = folder / "log"
     process = subprocess.Popen(
-        [sys.executable, "-m", "slurm", *command(folder, *long, *more)],
+        [sys.executable, "-m", "slurm", *command(folder, *long)],
         cwd=ROOT,
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    until(lambda: "epoch 2 of" in log.read_text() or process.poll() is not None, 120, "an epoch")
-    assert process.poll() is None, log.read_text()
+    try:
+        until(lambda: "epoch 2 of" in log.read_text(), 300, "an epoch")
+    except TimeoutError:
+        process.kill()
+        raise
     return process
 
 
-def test_ctrl_c_stops_all_and_starts_nothing_more(folder):
-    process = start(folder)
+def test_ctrl_c_stops_all_and_starts_nothing_more(folder, start):
+    process = start()
     workers = children(process.pid)
     assert workers
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
@@ -151,16 +163,14 @@ def test_ctrl_c_stops_all_and_starts_nothing_more(folder):
     assert statuses(folder) == {"lora-r2": "cancelled"}
 
 
-def test_a_second_command_is_refused_while_one_runs_and_workers_end_with_it(folder, capsys):
-    process = start(folder)
-    try:
-        assert main(command(folder)) == 2
-        assert "another command is at work below" in capsys.readouterr().err
-        workers = children(process.pid)
-        assert workers
-    finally:
-        process.kill()
-        process.wait(20)
+def test_a_second_command_is_refused_while_one_runs_and_workers_end_with_it(folder, start, capsys):
+    process = start()
+    assert main(command(folder)) == 2
+    assert "another command is at work below" in capsys.readouterr().err
+    workers = children(process.pid)
+    assert workers
+    process.kill()
+    process.wait(20)
     until(lambda: not any(map(alive, workers)), 20, "the workers end")
     assert statuses(folder) == {}
 
