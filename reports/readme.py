@@ -10,9 +10,10 @@ from textwrap import fill, indent
 from benchmarks.harness.cell import parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS
-from reports import blocks, claims, markdown, stats
+from reports import blocks, claims, markdown, shots, stats
 from reports.build import load_tables
 from reports.grid import CONTROL, Grid, base_of, control_of, load_grid
+from reports.layouts import Report
 from reports.page import Block, Column, Entry, with_columns
 from reports.stats import Difference
 from reports.tables import TableData
@@ -61,6 +62,7 @@ def render(results: Path) -> str:
         "\n".join(map(_item, (*_facts(two.grid), _claims(results), _costs(results)))),
         f"![Redundancy after training, by method]({FOLDER}/redundancy.png)",
         f"![Gain of the penalty by task]({FOLDER}/figure1b.png)",
+        *_few_shot(tables.get("few_shot")),
         _wrapped(
             f"All numbers, by task too, and the paper's beside them: [{FOLDER}/]({FOLDER}/), as Markdown, "
             f"LaTeX and CSV, with the record behind each; with all figures on one page, `index.html`. "
@@ -108,6 +110,23 @@ def _means(data: TableData) -> Iterator[str]:
     yield heading + "\n\n" + markdown.table(ours)
     if absent:
         yield _wrapped(f"Without a record: {', '.join(f'`{method}`' for method in absent)}.")
+
+
+def _few_shot(table: Report | None) -> Iterator[str]:
+    """Accuracy by shots, of the methods that have any number, and the figure."""
+    data = table.data if table else None
+    if not isinstance(data, TableData):
+        return
+    measured = {row.method for row in data.rows if any(c.spread for c in row.cells.values())}
+    if not measured:
+        return
+    block = shots.means_block(data)
+    rows = tuple(row for row in block.rows if row[0] in measured)
+    yield (
+        "**Few-shot** (there: Figure 3), mean of the five sets, test accuracy at the best validation epoch"
+    )
+    yield markdown.table(replace(block, rows=rows))
+    yield f"![Few-shot accuracy over shots]({FOLDER}/figure3.png)"
 
 
 def _facts(grid: Grid) -> Iterator[str]:

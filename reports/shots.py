@@ -47,7 +47,7 @@ def page(data: TableData) -> Page:
             STATES,
             *holes(data),
         ),
-        ours=(_means_block(data), _gains_block(data), *sets),
+        ours=(means_block(data), _gains_block(data), *sets),
         paper=(),
         notes=tuple(notes.lines()),
     )
@@ -69,7 +69,8 @@ def gains(grid: Grid, method: str, rival: str) -> dict[str, Difference | None]:
     }
 
 
-def _means_block(data: TableData) -> Block:
+def means_block(data: TableData) -> Block:
+    """Accuracy by shots, mean of the sets."""
     digits, declared = data.grid.benchmark.metrics[0].digits, len(data.grid.scale.seeds)
     rows = []
     for row in data.rows:
@@ -116,6 +117,6 @@ def _set_block(data: TableData, label: str, notes: Notes) -> Block:
         )
         for row in data.rows
     )
-    block = replace(_means_block(data), title=label, rows=rows)
+    block = replace(means_block(data), title=label, rows=rows)
     headings = [data.grid.benchmark.groups[task.group] for task in tasks]
     return replace(block, columns=tuple(map(Column, headings)))
