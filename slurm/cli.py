@@ -177,6 +177,8 @@ def _send(given: argparse.Namespace, chosen: Sequence[Cell]) -> int:
             for name, text, word in submitting.scripts(found, settings, asked):
                 print(f"\n# {name}\n{text}\n# Slurm: {word}")
             return INCOMPLETE if lack else DONE
+        for _ in submitting.scripts(found, settings, asked):
+            pass  # a refusal comes before anything is submitted
         bases = {cell.base for job in found.jobs for cell in job.cells}
         after = tuple(dict.fromkeys(active[cell] for cell in bases if cell in active))
         made = submitting.submit(found, settings, asked, given.tables, after)

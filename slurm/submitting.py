@@ -18,6 +18,7 @@ from slurm.scheduler import SlurmError
 from slurm.submission import Submission, Submitted
 
 NAME = "resora"
+TABLES_MINUTES = 30
 
 
 def submit(
@@ -55,9 +56,7 @@ def submit(
                 ]
                 submission.save(folder, jobs)
             after = tuple(dict.fromkeys(one.partition("_")[0] for one in ids)) or after
-        last = _executor(
-            folder, replace(options, time=options.time or 60), (), f"{NAME} {TABLES}", after
-        )
+        last = _executor(folder, _of_tables(options), (), f"{NAME} {TABLES}", after)
         task = BuildTables(settings.scale, settings.results.absolute(), tables.absolute())
         jobs.append(Submitted(id=last.submit(task).job_id, array=TABLES, cells=()))
     except submitit.core.utils.FailedJobError as error:
@@ -77,20 +76,35 @@ def submit(
 
 
 def scripts(found: Plan, settings: Settings, options: Options) -> Iterator[tuple[str, str, str]]:
-    """Yield, for each array, its name, the batch script, and what Slurm says of it; nothing is submitted."""
+    """Yield, for each array, its name, the batch script, and what Slurm says of it; nothing is submitted.
+
+    A submission alone does not tell: many sites queue what no node can run, and it waits for ever.
+
+    Raises:
+        SlurmError: Slurm refuses a script.
+    """
     folder = settings.work / "dry-run"
-    for array, group in _arrays(found):
-        for part in _parts(group, scheduler.largest_array()):
-            executor = _executor(folder, options, part, f"{NAME} {array}", ())._executor
-            if len(part) > 1:
-                executor.parameters["map_count"] = len(part)  # as submitit does for an array
-            text: str = executor._make_submission_file_text(
-                "python -m submitit.core._submit FOLDER", "0"
-            )
-            try:
-                yield f"{array}: {len(part)} jobs", text, scheduler.test_only(text)
-            except SlurmError as error:
-                raise scheduler.explained(error, options.names) from error
+    largest = scheduler.largest_array()
+    parts = [
+        (f"{array}: {len(part)} jobs", f"{NAME} {array}", part, options)
+        for array, group in _arrays(found)
+        for part in _parts(group, largest)
+    ]
+    for title, name, part, asked in [*parts, (TABLES, f"{NAME} {TABLES}", (), _of_tables(options))]:
+        executor = _executor(folder, asked, part, name, ())._executor
+        if len(part) > 1:
+            executor.parameters["map_count"] = len(part)  # as submitit does for an array
+        text: str = executor._make_submission_file_text(
+            "python -m submitit.core._submit FOLDER", "0"
+        )
+        try:
+            yield title, text, scheduler.test_only(text)
+        except SlurmError as error:
+            raise scheduler.explained(error, options.names) from error
+
+
+def _of_tables(options: Options) -> Options:
+    return replace(options, time=options.time or TABLES_MINUTES)
 
 
 def _arrays(found: Plan) -> Iterator[tuple[str, tuple[Job, ...]]]:

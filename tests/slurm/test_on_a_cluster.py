@@ -236,12 +236,12 @@ def test_thousands_of_cells_are_arrays_that_the_site_takes(world):
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
+    assert "missing for " in done.stdout  # no data are packed here
     sizes = [int(number) + 1 for number in re.findall(r"#SBATCH --array=0-(\d+)%64", done.stdout)]
     cells = int(re.search(r"(\d+) cells chosen", done.stdout).group(1))
     assert cells > 2000
     assert max(sizes) == 1001
     assert sum(sizes) + len(re.findall(r"^# stage \d: 1 jobs$", done.stdout, re.M)) > 1500
-    assert done.stdout.count("# Slurm: sbatch: Job") == len(
-        re.findall(r"^# stage", done.stdout, re.M)
-    )
+    scripts = len(re.findall(r"^# (stage|tables)", done.stdout, re.M))
+    assert done.stdout.count("# Slurm: sbatch: Job") == scripts >= 4
