@@ -9,7 +9,7 @@ from benchmarks.fewshot.spec import EMBEDDED_SETS, FEWSHOT, METHODS, SETS, SHOTS
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
-from reports import claims
+from reports import claims, readme
 from reports.figures.few_shot import accuracy_over_shots, gain_over_shots
 from reports.grid import load_grid
 from reports.layouts import report
@@ -171,3 +171,12 @@ def test_what_the_paper_draws_is_declared():
     assert published.SHOTS == SHOTS
     assert set(published.METHODS) == {name for name in METHODS if not name.endswith("+control")}
     assert EMBEDDED_SETS.keys() == set(NAMES)
+
+
+def test_the_readme_has_the_means_of_what_was_measured(results):
+    text = readme.render(results)
+    block = text[text.index("**Few-shot**") :]
+    assert "| lora-r8+linear " in block
+    assert "24.0 ± 1.0" in block
+    assert "| dtl-plus " not in block
+    assert "figure3.png" in block
