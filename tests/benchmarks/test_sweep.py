@@ -53,9 +53,9 @@ def test_candidates_are_compared_on_validation_images_alone(
     options, out, settings, trained, monkeypatch, capsys
 ):
     read = set()
-    plain = data._checked
+    plain = data.checked_file
     monkeypatch.setattr(
-        data, "_checked", lambda folder, split: read.add(split) or plain(folder, split)
+        data, "checked_file", lambda folder, split: read.add(split) or plain(folder, split)
     )
     command = ["sweep", *BOTH, *options, "--try=stage2.weight=0.03,10"]
     assert main(command) == 0
