@@ -27,6 +27,7 @@ ESCAPES = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "±": r"$\pm$",
+    "−": "$-$",
     "Δ": r"$\Delta$",
     "≤": r"$\le$",
     "↑": r"$\uparrow$",

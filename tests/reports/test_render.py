@@ -14,6 +14,7 @@ import pytest
 
 from reports import build, figures, latex, markdown, terminal, tidy, undeclared
 from reports.blocks import page
+from reports.build import load_tables
 from reports.cli import main
 from reports.page import Entry
 
@@ -35,6 +36,20 @@ def commands(full_world, monkeypatch):
 def test_latex_escapes(full_world):
     assert latex.escape("a_b & 50% ± \\ ↑") == (r"a\_b \& 50\% $\pm$ \textbackslash{} $\uparrow$")
     assert latex.escape("naïve") == "na?ve"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "micro", "paper"])
+def test_latex_has_every_character_of_our_own_words(tmp_path, scale):
+    """What it does not know becomes a question mark; that is for words from elsewhere alone."""
+    for table in load_tables(tmp_path, scale):
+        page = table.page
+        words = [page.title, page.warning or "", *page.legend]
+        for block in (*page.ours, *page.paper):
+            words += [block.title, block.corner, *(column.title for column in block.columns)]
+            words += [name for name, _ in block.rows]
+            words += [entry.text for _, cells in block.rows for entry in cells]
+        unknown = {c for text in words for c in text if not c.isascii()} - latex.ESCAPES.keys()
+        assert not unknown, table.name
     assert latex._text(Entry("-0.2 [-1.0, +2.0]")) == "$-$0.2 [$-$1.0, +2.0]"
     assert latex._text(Entry("81.2 ± 0.4 (n=2)", "a")) == r"81.2$_{\pm 0.4\,(n=2)}$$^{a}$"
     assert latex._text(Entry("--")) == "--"
