@@ -10,7 +10,7 @@ from data_prep.errors import DataError
 from data_prep.fewshot.lists import find, read_set
 from data_prep.fewshot.real import RealFewShot
 from data_prep.fewshot.sets import FewShotSet
-from data_prep.vtab1k.folder_source import Entry, fingerprint, require_images
+from data_prep.list_files import Entry, fingerprint, require_images
 
 
 class FewShotFolder(RealFewShot):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data_prep.errors import DataError
 from data_prep.fewshot.sets import DRAW_SEEDS, SHOTS, FewShotSet
-from data_prep.vtab1k.folder_source import LABEL, Entry
+from data_prep.list_files import Entry, read_list, refuse_duplicates
 
 TEST, VAL = "test_meta.list", "val_meta.list"
 Draws = dict[str, npt.NDArray[np.int64]]
@@ -75,7 +75,7 @@ def read_set(
     splits: dict[str, list[Entry]] = {}
     for split, name, count in (("val", VAL, one.n_val), ("test", TEST, one.n_test)):
         entries = _read(folder / name, places, one)
-        _refuse_duplicates(entries)
+        refuse_duplicates(entries)
         if len(entries) != count:
             raise DataError(
                 f"{folder / name}: {len(entries):,} images, the published list of {one.name} has {count:,}: "
@@ -97,7 +97,7 @@ def read_set(
                     f"{path.name}: every line is there twice ({len(entries)} lines, {distinct} images); kept"
                 )
             else:
-                _refuse_duplicates(entries)
+                refuse_duplicates(entries)
             _refuse_shared(entries, held_out)
             _require_shots(path, entries, one, shots)
             for entry in entries:
@@ -125,42 +125,13 @@ def is_doubled(entries: list[Entry]) -> bool:
 
 
 def _read(path: Path, places: tuple[Path, ...], one: FewShotSet) -> list[Entry]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such list; {one.name} is not whole") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text in UTF-8 ({error})") from error
-    entries = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not LABEL.fullmatch(label):
-            raise DataError(f"{where}: {line!r} is not a path and a label")
-        if not 0 <= int(label) < one.num_classes:
-            raise DataError(
-                f"{where}: label {label} is outside 0 to {one.num_classes - 1}, "
-                f"the {one.num_classes} classes of {one.name}"
-            )
-        entries.append(Entry(_image(name, places), int(label), where))
-    return entries
+    return read_list(path, one, lambda name: _image(name, places))
 
 
 def _image(name: str, places: tuple[Path, ...]) -> Path:
     """Return where an image is; where it would be, if it is nowhere."""
     found = [place / name for place in places]
     return next((path for path in found if path.is_file()), found[0] if found else Path(name))
-
-
-def _refuse_duplicates(entries: list[Entry]) -> None:
-    seen: dict[str, Entry] = {}
-    for entry in entries:
-        if (before := seen.setdefault(str(entry.path), entry)) is not entry:
-            raise DataError(
-                f"{entry.where}: {entry.path.name} stands there already: {before.where}"
-            )
 
 
 def _refuse_shared(entries: list[Entry], held_out: Mapping[str, Entry]) -> None:

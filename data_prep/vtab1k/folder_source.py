@@ -7,36 +7,19 @@ path and a label. The images are JPEG files that were encoded again when TFDS wa
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from data_prep.contents import Contents, Example, Split
 from data_prep.errors import DataError
+from data_prep.list_files import Entry, fingerprint, read_list, refuse_duplicates, require_images
 from data_prep.pictures import decode
 from data_prep.vtab1k.source import SIZE, RealData
 from data_prep.vtab1k.tasks import SPLITS, Task
 
 JOINED = "train800val200"
 JPEG = "JPEG files, encoded again with loss when TFDS was exported (Pillow's default quality)"
-SHOWN = 3
-LABEL = re.compile(r"-?[0-9]+")
-
-
-class Entry(NamedTuple):
-    """One line of a list.
-
-    Attributes:
-        path: The image.
-        label: From 0 on.
-        where: File and line, for messages.
-    """
-
-    path: Path
-    label: int
-    where: str
 
 
 class Folder(RealData):
@@ -132,30 +115,8 @@ def read_lists(folder: Path, task: Task) -> tuple[dict[str, list[Entry]], list[s
 
 
 def _read_list(path: Path, task: Task, count: int) -> list[Entry]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such list; {task.name} is not whole") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text in UTF-8 ({error})") from error
-    entries: list[Entry] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not LABEL.fullmatch(label):
-            raise DataError(f"{where}: {line!r} is not a path and a label")
-        if not 0 <= int(label) < task.num_classes:
-            raise DataError(
-                f"{where}: label {label} is outside 0 to {task.num_classes - 1}, "
-                f"the {task.num_classes} classes of {task.name}"
-            )
-        if name in seen:
-            raise DataError(f"{where}: {name} stands in line {seen[name]} already")
-        seen[name] = number
-        entries.append(Entry(path.parent / name, int(label), where))
+    entries = read_list(path, task, lambda name: path.parent / name)
+    refuse_duplicates(entries)
     if len(entries) != count:
         raise DataError(
             f"{path}: {len(entries):,} images, VTAB-1K's {task.name} has {count:,} there: "
@@ -167,22 +128,3 @@ def _read_list(path: Path, task: Task, count: int) -> list[Entry]:
 def _labels(path: Path) -> Counter[str]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return Counter(line.strip().rpartition(" ")[2] for line in lines if line.strip())
-
-
-def fingerprint(lists: dict[str, list[Entry]]) -> str:
-    """Return a hash of which images the lists name, in which order, and with which labels."""
-    lines = (f"{name} {entry.path} {entry.label}\n" for name in lists for entry in lists[name])
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def require_images(lists: dict[str, list[Entry]]) -> None:
-    """Require that the image of every line is there.
-
-    Raises:
-        DataError: Some are not; the first ones are named, with file and line.
-    """
-    absent = [entry for entries in lists.values() for entry in entries if not entry.path.is_file()]
-    if absent:
-        shown = "; ".join(f"{entry.where}: {entry.path}" for entry in absent[:SHOWN])
-        more = f"; and {len(absent) - SHOWN:,} more" if len(absent) > SHOWN else ""
-        raise DataError(f"no such image: {shown}{more}")
