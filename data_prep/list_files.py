@@ -74,9 +74,8 @@ def refuse_duplicates(entries: list[Entry]) -> None:
     seen: dict[Path, Entry] = {}
     for entry in entries:
         if (before := seen.setdefault(entry.path, entry)) is not entry:
-            raise DataError(
-                f"{entry.where}: {entry.path.name} stands there already: {before.where}"
-            )
+            line = before.where.rpartition(":")[2]
+            raise DataError(f"{entry.where}: {entry.name} stands in line {line} already")
 
 
 def fingerprint(lists: dict[str, list[Entry]]) -> str:

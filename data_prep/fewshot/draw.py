@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.embedded.vtab1k.task import Labels, stream
 from data_prep.fewshot.sets import DRAW_SEEDS, SHOTS
+from data_prep.streams import Labels, stream
 
 
 def draws(labels: Labels, key: tuple[object, ...]) -> dict[str, Labels]:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from data_prep.contents import Contents, Example, Split
-from data_prep.embedded.vtab1k.task import Labels
 from data_prep.errors import DataError
 from data_prep.fewshot.archives import read_official
 from data_prep.fewshot.draw import draws, held_out, split_anew
 from data_prep.fewshot.official import Official, joined
 from data_prep.fewshot.real import RealFewShot
 from data_prep.fewshot.sets import FewShotSet
+from data_prep.streams import Labels
 from data_prep.vtab1k.tfds_source import Tfds, stored
 
 SHARE = 0.2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 
 @dataclass(frozen=True)

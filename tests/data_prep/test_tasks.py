@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep.embedded.vtab1k import SPLITS, TASKS, generate
-from data_prep.embedded.vtab1k.task import draw_labels, stream
+from data_prep.embedded.vtab1k.task import draw_labels
+from data_prep.streams import stream
 
 CLASSES = {
     "natural": {

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k.task import Labels, stream
+from data_prep.streams import Labels, stream
 
 Choices: TypeAlias = Mapping[str, tuple[float, ...]]
 Render: TypeAlias = Callable[[Rng, Labels], Images]

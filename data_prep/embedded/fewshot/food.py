@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array, Images, Rng
 from data_prep.embedded.fewshot.family import prototypes
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 CLASSES = prototypes(
     "food101",

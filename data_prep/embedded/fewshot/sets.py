@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.embedded.draw import Images
 from data_prep.embedded.fewshot.family import Render
-from data_prep.embedded.vtab1k.task import Labels, stream
+from data_prep.streams import Labels, stream
 
 GENERATOR_VERSION = 1
 POOL, VAL, TEST = 64, 8, 25

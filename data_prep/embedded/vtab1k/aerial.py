@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
+from data_prep.embedded.brush import Range
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.brush import Range
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 # --- EuroSAT: ten kinds of land cover ---------------------------------------------------------
 

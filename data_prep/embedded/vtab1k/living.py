@@ -8,10 +8,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.task import Labels, stream
+from data_prep.streams import Labels, stream
 
 # --- flowers ----------------------------------------------------------------------------------
 

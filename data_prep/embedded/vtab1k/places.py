@@ -7,10 +7,9 @@ from itertools import product
 
 import numpy as np
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 Layout = Callable[[Rng, Array, Array], Array]
 

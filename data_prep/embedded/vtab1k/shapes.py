@@ -7,9 +7,8 @@ from functools import reduce
 
 import numpy as np
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array
-from data_prep.embedded.vtab1k import brush
 
 Outline = Callable[[Array, Array], Array]
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 AZIMUTHS = 18  # every 20 degrees
 ELEVATIONS = 9  # 30 to 70 degrees, every 5

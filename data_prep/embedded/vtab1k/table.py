@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 FEWEST, MOST = 3, 10
 # Edges of the six classes of distance: label = the last edge below the nearest object's distance.

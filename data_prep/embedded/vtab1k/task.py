@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from data_prep.embedded.draw import Images, Rng
+from data_prep.streams import Labels, stream
 
-Labels: TypeAlias = npt.NDArray[np.int64]
 Render: TypeAlias = Callable[[Rng, Labels, str], Images]
 
 GENERATOR_VERSION = 1
@@ -44,12 +42,6 @@ class Task:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-
-def stream(*key: object) -> Rng:
-    """Return the random stream of a key; the same on every machine and in every process."""
-    digest = hashlib.sha256("/".join(str(part) for part in key).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def draw_labels(task: Task, rng: Rng, n: int) -> Labels:

@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.embedded import draw
+from data_prep.embedded import brush, draw
 from data_prep.embedded.draw import Array, Images, Rng
-from data_prep.embedded.vtab1k import brush
-from data_prep.embedded.vtab1k.task import Labels
+from data_prep.streams import Labels
 
 # A texture maps (rng, u, v) to a field in [0, 1]; u, v are rotated, shifted and scaled at random.
 Texture = Callable[[Rng, Array, Array], Array]
