@@ -58,15 +58,22 @@ def report(table: Table, grid: Grid) -> Report:
     return replace(found, page=replace(page, legend=tuple(legend), warning=warning))
 
 
-def _tasks(table: Table, grid: Grid) -> Report:
-    data = tabulate_grid(table, grid)
-    return Report(
-        name=table.name,
-        data=data,
-        page=blocks.page(data),
-        csv=tidy.render(data),
-        holes=tuple(data.holes),
-    )
+def _of_tasks(
+    write: Callable[[TableData], Page], *, has_tasks: bool = False
+) -> Callable[[Table, Grid], Report]:
+    """A layout of a table with a number for each task; ``has_tasks``: the paper printed them too."""
+
+    def report(table: Table, grid: Grid) -> Report:
+        data = tabulate_grid(table, grid, has_tasks=has_tasks)
+        return Report(
+            name=table.name,
+            data=data,
+            page=write(data),
+            csv=tidy.render(data),
+            holes=tuple(data.holes),
+        )
+
+    return report
 
 
 def _cost(table: Table, grid: Grid) -> Report:
@@ -76,28 +83,6 @@ def _cost(table: Table, grid: Grid) -> Report:
         data=data,
         page=cost_page(data),
         csv=cost_csv(data),
-        holes=tuple(data.holes),
-    )
-
-
-def _groups(table: Table, grid: Grid) -> Report:
-    data = tabulate_grid(table, grid, has_tasks=False)
-    return Report(
-        name=table.name,
-        data=data,
-        page=parts.page(data),
-        csv=tidy.render(data),
-        holes=tuple(data.holes),
-    )
-
-
-def _shots(table: Table, grid: Grid) -> Report:
-    data = tabulate_grid(table, grid, has_tasks=False)
-    return Report(
-        name=table.name,
-        data=data,
-        page=shots.page(data),
-        csv=tidy.render(data),
         holes=tuple(data.holes),
     )
 
@@ -133,9 +118,9 @@ def _one_header(texts: Sequence[str]) -> str:
 
 
 LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
-    "tasks": _tasks,
-    "groups": _groups,
-    "shots": _shots,
+    "tasks": _of_tasks(blocks.page, has_tasks=True),
+    "groups": _of_tasks(parts.page),
+    "shots": _of_tasks(shots.page),
     "cost": _cost,
     "method_cost": _method_cost,
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from benchmarks import backbones
 from benchmarks.fewshot.problem import FewShot, require_set
 from benchmarks.fewshot.spec import FEWSHOT, N_VAL, set_of
@@ -15,15 +13,10 @@ from benchmarks.training import two_stage
 from benchmarks.training.classification import weight_files
 from benchmarks.training.two_stage import is_stage1_kept
 
-if TYPE_CHECKING:
-    from benchmarks.training.pace import Pace
-
 __all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
 
 EMBEDDED_VAL, EMBEDDED_TEST = 8, 25
 """Images a class of the embedded sets."""
-
-_paces: dict[tuple[str, str, str], Pace] = {}
 
 
 def require(cell: Cell, config: Config, context: Context) -> None:
@@ -42,11 +35,9 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
 
     The augmentation is left out (README.md has its share).
     """
-    from benchmarks.training.pace import measure
+    from benchmarks.training.pace import pace_of
 
-    key = (cell.backbone, cell.method, context.device)
-    if key not in _paces:
-        _paces[key] = measure(cell, config, context)
+    pace = pace_of(cell, config, context)
     name, shots = set_of(cell.task)
     classes = config["task"]["num_classes"]
     is_embedded = config["data"]["variant"] == "embedded"
@@ -55,8 +46,8 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
         "val": classes * EMBEDDED_VAL if is_embedded else N_VAL[name],
         "test": classes * EMBEDDED_TEST if is_embedded else FEWSHOT.task(cell.task).n_test,
     }
-    pace = f"{cell.method} on {cell.backbone}: {_paces[key]}"
-    return _paces[key].seconds(config, sizes), pace
+    told = f"{cell.method} on {cell.backbone}: {pace}"
+    return pace.seconds(config, sizes), told
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:

@@ -13,9 +13,7 @@ import argparse
 import json
 import math
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -32,9 +30,7 @@ from benchmarks.harness.errors import DONE, USAGE, UsageError
 from benchmarks.harness.execute import Settings, default_device
 from benchmarks.harness.spec import Config
 from benchmarks.training.data import Images, Normalisation
-from benchmarks.training.throughput import Batch, first, speeds, time_training
-from benchmarks.training.trainer import Plan, Stage
-from benchmarks.training.two_stage import adapt, regularizer_of
+from benchmarks.training.throughput import Batch, first, speeds, stage_to_time, time_training
 from benchmarks.weights import RANDOM
 
 AUGMENTED, PLAIN, AGAIN = "augmented", "plain", "plain again (A/A)"
@@ -80,15 +76,7 @@ def measure(cell: Cell, settings: Settings, *, rounds: int, steps: int) -> dict[
     )  # fmt: skip
     config = settings.config(cell)
     problem = RandomShots(cell, config, context)
-    options = {key: value for key, value in config["method"].items() if key != "name"}
-    section = config.get("stage2") or config["stage1"]
-    with fast_algorithms(), tempfile.TemporaryDirectory() as folder:
-        model, method = adapt(cell, options, problem)
-        regularizer = regularizer_of(model, section) if section.get("penalty") else None
-        stage = Stage(
-            model, problem, Plan.of(section), order_seed=0, noise_seed=0, folder=Path(folder),
-            identity="throughput", method=method, is_first="stage2" not in config, penalty=regularizer,
-        )  # fmt: skip
+    with fast_algorithms(), stage_to_time(cell, config, problem) as stage:
         variants = {
             AUGMENTED: first(problem.batches, steps),
             PLAIN: first(problem.plain, steps),

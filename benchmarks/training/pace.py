@@ -6,10 +6,8 @@ The steps are those of the trainer, on random images and weights: time depends o
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -21,8 +19,8 @@ from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
 from benchmarks.training.classification import EVALUATION_BATCH, ImageClassification
 from benchmarks.training.data import Images, Normalisation
+from benchmarks.training.throughput import stage_to_time
 from benchmarks.training.trainer import Plan, Stage
-from benchmarks.training.two_stage import adapt, regularizer_of
 from benchmarks.weights import RANDOM
 from resora.backbones import describe
 
@@ -120,6 +118,17 @@ class RandomImages(ImageClassification):
         return (perf_counter() - started) / len(images)
 
 
+_measured: dict[tuple[str, str, str], Pace] = {}
+
+
+def pace_of(cell: Cell, config: Config, context: Context) -> Pace:
+    """Return the pace of a cell's method on its backbone, measured once a process."""
+    key = (cell.backbone, cell.method, context.device)
+    if key not in _measured:
+        _measured[key] = measure(cell, config, context)
+    return _measured[key]
+
+
 def measure(cell: Cell, config: Config, context: Context) -> Pace:
     """Run a few steps of a cell's stage, and one evaluation.
 
@@ -129,30 +138,14 @@ def measure(cell: Cell, config: Config, context: Context) -> Pace:
         context: Device; nothing is written.
     """
     problem = RandomImages(cell, config, context)
-    options = {key: value for key, value in config["method"].items() if key != "name"}
+    options = {}
     if "search" in config:
         blocks = len(describe(problem.build()).blocks)
         options["subnet"] = [[MEDIAN_SIZE] * blocks] * 3
-    model, method = adapt(cell, options, problem)
-    section = config.get("stage2") or config["stage1"]
-    regularizer = regularizer_of(model, section) if section.get("penalty") else None
-    with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(
-            model,
-            problem,
-            Plan.of(section),
-            order_seed=0,
-            noise_seed=0,
-            folder=Path(folder),
-            identity="pace",
-            method=method,
-            is_first="stage2" not in config,
-            penalty=regularizer,
-        )
+    with stage_to_time(cell, config, problem, **options) as stage:
         times = _times(stage, problem)
-    if regularizer is not None:
-        regularizer.close()
-    return Pace(sorted(times)[len(times) // 2], problem.evaluation_seconds(model), len(times))
+        evaluation = problem.evaluation_seconds(stage.model)
+    return Pace(sorted(times)[len(times) // 2], evaluation, len(times))
 
 
 def _times(stage: Stage, problem: RandomImages) -> list[float]:

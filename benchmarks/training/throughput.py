@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from torch import Tensor
 
 from benchmarks.cost.timing import no_collection, ratios, rotated, summary
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.spec import Config
 from benchmarks.training.classification import ImageClassification
-from benchmarks.training.trainer import Stage
+from benchmarks.training.trainer import Plan, Stage
+from benchmarks.training.two_stage import adapt, regularizer_of
 
 Batch = tuple[Tensor, Tensor]
 Batches = Callable[[int], Iterator[Batch]]
 """Seed -> the batches of an epoch."""
 
 LOOP, READY, AGAIN = "loop", "ready", "ready again (A/A)"
+
+
+@contextmanager
+def stage_to_time(
+    cell: Cell, config: Config, problem: ImageClassification, **options: Any
+) -> Iterator[Stage]:
+    """Prepare a cell's stage, the second one of a ``+`` cell, that leaves nothing behind.
+
+    Args:
+        cell: The cell.
+        config: Its configuration.
+        problem: What is trained on.
+        options: Options of the method besides those of the configuration.
+    """
+    declared = {key: value for key, value in config["method"].items() if key != "name"}
+    section = config.get("stage2") or config["stage1"]
+    model, method = adapt(cell, declared | options, problem)
+    regularizer = regularizer_of(model, section) if section.get("penalty") else None
+    with tempfile.TemporaryDirectory() as folder:
+        yield Stage(
+            model,
+            problem,
+            Plan.of(section),
+            order_seed=0,
+            noise_seed=0,
+            folder=Path(folder),
+            identity="timed",
+            method=method,
+            is_first="stage2" not in config,
+            penalty=regularizer,
+        )
+    if regularizer is not None:
+        regularizer.close()
 
 
 def ready(images: Iterator[Batch], count: int) -> Batches:

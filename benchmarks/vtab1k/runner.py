@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
@@ -15,14 +13,9 @@ from benchmarks.training.data import require_task
 from benchmarks.training.two_stage import is_stage1_kept
 from benchmarks.vtab1k.spec import VTAB1K
 
-if TYPE_CHECKING:
-    from benchmarks.training.pace import Pace
-
 __all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
 
 EMBEDDED_TEST = 1000
-
-_paces: dict[tuple[str, str, str], Pace] = {}
 
 
 def require(cell: Cell, config: Config, context: Context) -> None:
@@ -38,15 +31,13 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
     """Return how long a cell will take by a few steps of its method on this machine, and their pace."""
-    from benchmarks.training.pace import measure
+    from benchmarks.training.pace import pace_of
 
-    key = (cell.backbone, cell.method, context.device)
-    if key not in _paces:
-        _paces[key] = measure(cell, config, context)
+    pace = pace_of(cell, config, context)
     is_embedded = config["data"]["variant"] == "embedded"
     n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
-    pace = f"{cell.method} on {cell.backbone}: {_paces[key]}"
-    return _paces[key].seconds(config, {"train800": 800, "val200": 200, "test": n_test}), pace
+    told = f"{cell.method} on {cell.backbone}: {pace}"
+    return pace.seconds(config, {"train800": 800, "val200": 200, "test": n_test}), told
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:

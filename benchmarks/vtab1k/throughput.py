@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -35,10 +34,9 @@ from benchmarks.training.throughput import (
     first,
     ready,
     speeds,
+    stage_to_time,
     time_training,
 )
-from benchmarks.training.trainer import Plan, Stage
-from benchmarks.training.two_stage import adapt, regularizer_of
 
 
 def evaluation(
@@ -88,22 +86,14 @@ def measure(
     )  # fmt: skip
     config = settings.config(cell)
     problem = ImageClassification(cell, config, context)
-    options = {key: value for key, value in config["method"].items() if key != "name"}
-    section = config.get("stage2") or config["stage1"]
-    with fast_algorithms(), tempfile.TemporaryDirectory() as folder:
-        model, method = adapt(cell, options, problem)
-        regularizer = regularizer_of(model, section) if section.get("penalty") else None
-        stage = Stage(
-            model, problem, Plan.of(section), order_seed=0, noise_seed=0, folder=Path(folder),
-            identity="throughput", method=method, is_first="stage2" not in config, penalty=regularizer,
-        )  # fmt: skip
+    with fast_algorithms(), stage_to_time(cell, config, problem) as stage:
         variants = {
             LOOP: first(problem.batches, steps),
             READY: ready(problem.batches(0), steps),
             AGAIN: ready(problem.batches(0), steps),
         }
         trained = time_training(problem, stage, variants, rounds=rounds, steps=steps)
-        evaluated = evaluation(problem, model, rounds, images)
+        evaluated = evaluation(problem, stage.model, rounds, images)
     batch = problem.batch_size
     return {
         "cell": str(cell),

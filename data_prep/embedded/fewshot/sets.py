@@ -18,7 +18,7 @@ CHUNK = 250  # part of what defines the bytes: another chunk draws other numbers
 
 
 @dataclass(frozen=True)
-class FewShotSet:
+class GeneratedSet:
     """One set.
 
     Attributes:
@@ -50,7 +50,7 @@ class FewShotSet:
         return {split: n * self.num_classes for split, n in each.items()}
 
 
-def generate(one: FewShotSet, split: str, seed: int = 0) -> tuple[Images, Labels]:
+def generate(one: GeneratedSet, split: str, seed: int = 0) -> tuple[Images, Labels]:
     """Generate a split: images (N, 3, 32, 32) and labels (N,), class after class in turn.
 
     Args:
