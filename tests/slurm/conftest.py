@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -84,6 +85,15 @@ class World:
             path.relative_to(root).with_suffix("").as_posix(): json.loads(path.read_text())
             for path in root.rglob("*.json")
         }
+
+    def logs(self) -> str:
+        """All jobs' logs."""
+        return "".join(path.read_text() for path in sorted(self.folder.rglob("*_0_log.out")))
+
+    def repeated_epochs(self) -> int:
+        """How many epochs were trained again, in all logs."""
+        lines = re.findall(r"^\S+ epoch \d+ of \d+$", self.logs(), re.M)
+        return len(lines) - len(set(lines))
 
     def jobs(self) -> list[dict]:
         """The jobs of the last submission."""

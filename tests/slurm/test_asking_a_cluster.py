@@ -44,7 +44,7 @@ def ask(world, monkeypatch, capsys):
         (["--exclude", "n9"], "--exclude n9; did you mean 'n"),
         (["--slurm-extra", "nonsense=1"], "unrecognized option '--nonsense=1'"),
         (["--cpus-per-task", "64"], "Requested node configuration is not available"),
-        (["--partition", "short", "--time", "60"], "equested time limit is invalid"),
+        (["--partition", "short", "--time", "60"], "over that of the partition short, 2 min"),
         (["--time", "1"], "leaves no time before its signal"),
     ],
 )
