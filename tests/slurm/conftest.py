@@ -122,7 +122,7 @@ def require(*, accounting: bool = False, grid: bool = False) -> None:
 def cluster():
     """Three nodes of two cores, without accounting."""
     require()
-    with Cluster(cpus=2, own_names=False, port=16900) as found:
+    with Cluster(cpus=2, own_names=False) as found:
         yield found
 
 

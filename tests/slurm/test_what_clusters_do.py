@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def cluster():
     """Three nodes with accounting; as root each in a namespace of its own, so that it can be killed whole."""
     require(accounting=True)
-    with Cluster(cpus=2, accounting=True, own_names=os.geteuid() == 0, port=16950) as found:
+    with Cluster(cpus=2, accounting=True, own_names=os.geteuid() == 0) as found:
         yield found
 
 
