@@ -15,7 +15,7 @@ from slurm.cli import main
 from tests.benchmarks.packed import pack_task
 from tests.slurm.cluster import until
 from tests.slurm.conftest import ROOT
-from tests.slurm.test_on_a_cluster import LONG, SMALL
+from tests.slurm.test_on_a_cluster import EPOCHS, LONG, SMALL
 
 EUROSAT = "vtab1k/vit_micro/eurosat/lora-r2"
 
@@ -103,7 +103,7 @@ def test_another_working_directory_a_path_with_spaces_and_one_job(world):
 
 
 def test_a_stage_1_that_another_submission_trains_is_waited_for(world, ask):
-    world.more = LONG
+    world.more = ["--set", f"stage1.epochs={EPOCHS}"]
     code, told = ask("submit", f"{EUROSAT}/0", *SMALL)
     assert code == 0, told
     first = world.jobs()[0]["id"]

@@ -65,7 +65,7 @@ def test_a_job_that_runs_into_its_limit_goes_on(world):
 
 
 def test_what_ran_into_its_limit_too_often_is_lost_and_resubmitted(world):
-    world.more = ["--set", "stage1.epochs=400", "--set", "stage2.epochs=4"]
+    world.more = ["--set", "stage1.epochs=400"]
     limit = ["--time", "1", "--signal-delay-s", "40", "--max-requeue", "0"]
     world.submit(*limit, selector="vtab1k/vit_micro/*/lora-r2/0", hours="1")
     said = world.wait(300, code=1)
