@@ -123,6 +123,17 @@ def largest_array() -> int:
     return int(found.group(1)) if found else DEFAULT_ARRAY
 
 
+def time_limits() -> dict[str, str]:
+    """Return the longest time of each partition as Slurm writes it; the default's also by ``""``."""
+    found = {}
+    for line in call(["sinfo", "--noheader", "--format=%P|%l"]).splitlines():
+        name, _, limit = line.partition("|")
+        found[name.rstrip("*")] = limit
+        if name.endswith("*"):
+            found[""] = limit
+    return found
+
+
 def test_only(script: str) -> str:
     """Have Slurm check a batch script without submitting it; return what it says.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from benchmarks.harness.execute import Settings
 from benchmarks.harness.store import State
 from slurm import scheduler, submission
 from slurm.node import BuildTables, RunCells
-from slurm.options import Options
+from slurm.options import Options, minutes
 from slurm.planning import ORDER, TABLES, Job, Plan
 from slurm.scheduler import SlurmError
 from slurm.submission import Submission, Submitted
@@ -101,6 +102,23 @@ def scripts(found: Plan, settings: Settings, options: Options) -> Iterator[tuple
             yield title, text, scheduler.test_only(text)
         except SlurmError as error:
             raise scheduler.explained(error, options.names) from error
+        _check_time(asked, executor.parameters["time"])
+
+
+def _check_time(options: Options, asked: int) -> None:
+    """Refuse a time limit over the partition's: on many sites such a job is queued and never starts."""
+    limits = scheduler.time_limits()
+    names = (options.partition or "").split(",")
+    known = [limits[name] for name in names if name in limits]
+    if not known or not all(re.fullmatch(r"[\d:-]+", limit) for limit in known):
+        return
+    longest = max(map(minutes, known))
+    if asked > longest:
+        raise SlurmError(
+            f"a time limit of {asked} min is over that of the partition"
+            f"{' ' + options.partition if options.partition else ''}, {longest} min: --time asks for less, "
+            "and --hours makes shorter jobs"
+        )
 
 
 def _of_tables(options: Options) -> Options:

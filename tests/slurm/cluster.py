@@ -6,8 +6,10 @@ mariadb-client-core. Nothing in /etc or /run is touched; daemons are stopped by 
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -110,6 +112,21 @@ def until(condition: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
+def free_ports(count: int = 40) -> int:
+    """Return the first of so many ports that nobody uses: several clusters may run on a machine."""
+    for _ in range(100):
+        first = random.randrange(16000, 32000 - count)
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError(f"no {count} free ports in a row")
+
+
 @dataclass
 class Cluster:
     """The cluster; ``with`` starts and stops it."""
@@ -121,7 +138,7 @@ class Cluster:
         False  # each node in its own UTS namespace (needs root): it can be killed whole
     )
     largest_array: int = 1001
-    port: int = 16800
+    port: int = field(default_factory=free_ports)
     folder: Path = field(
         default_factory=lambda: Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -85,6 +86,15 @@ class World:
             for path in root.rglob("*.json")
         }
 
+    def logs(self) -> str:
+        """All jobs' logs."""
+        return "".join(path.read_text() for path in sorted(self.folder.rglob("*_0_log.out")))
+
+    def repeated_epochs(self) -> int:
+        """How many epochs were trained again, in all logs."""
+        lines = re.findall(r"^\S+ epoch \d+ of \d+$", self.logs(), re.M)
+        return len(lines) - len(set(lines))
+
     def jobs(self) -> list[dict]:
         """The jobs of the last submission."""
         files = sorted((self.folder / "work" / "smoke" / "slurm").glob("*/submission.json"))
@@ -112,7 +122,7 @@ def require(*, accounting: bool = False, grid: bool = False) -> None:
 def cluster():
     """Three nodes of two cores, without accounting."""
     require()
-    with Cluster(cpus=2, own_names=False, port=16900) as found:
+    with Cluster(cpus=2, own_names=False) as found:
         yield found
 
 

@@ -15,7 +15,7 @@ from slurm.cli import main
 from tests.benchmarks.packed import pack_task
 from tests.slurm.cluster import until
 from tests.slurm.conftest import ROOT
-from tests.slurm.test_on_a_cluster import LONG, SMALL
+from tests.slurm.test_on_a_cluster import EPOCHS, LONG, SMALL
 
 EUROSAT = "vtab1k/vit_micro/eurosat/lora-r2"
 
@@ -44,6 +44,7 @@ def ask(world, monkeypatch, capsys):
         (["--exclude", "n9"], "--exclude n9; did you mean 'n"),
         (["--slurm-extra", "nonsense=1"], "unrecognized option '--nonsense=1'"),
         (["--cpus-per-task", "64"], "Requested node configuration is not available"),
+        (["--partition", "short", "--time", "60"], "over that of the partition short, 2 min"),
         (["--time", "1"], "leaves no time before its signal"),
     ],
 )
@@ -99,6 +100,24 @@ def test_another_working_directory_a_path_with_spaces_and_one_job(world):
     assert lost.returncode == 1
     assert "no record in my results/smoke; its job ended as COMPLETED" in lost.stdout
     assert ask("status", "--results", "elsewhere").returncode == 0
+
+
+def test_a_stage_1_that_another_submission_trains_is_waited_for(world, ask):
+    world.more = ["--set", f"stage1.epochs={EPOCHS}"]
+    code, told = ask("submit", f"{EUROSAT}/0", *SMALL)
+    assert code == 0, told
+    first = world.jobs()[0]["id"]
+    code, told = ask("submit", f"{EUROSAT}[+]linear/0", *SMALL)
+    assert code == 0, told
+    assert [job["array"] for job in world.jobs()] == ["stage 2", "tables"]
+    second = world.jobs()[0]["id"]
+    assert f"afterany:{first}" in world.cluster.run("scontrol", "show", "job", second)
+    # What the second stage may have to train itself is not submitted again either.
+    assert "left out: 1 cells" in ask("submit", f"{EUROSAT}/0", *SMALL)[1]
+    world.wait(240)
+    logs = "".join(path.read_text() for path in world.folder.rglob("*_0_log.out"))
+    assert len(re.findall(f"^{EUROSAT}/0 ok$", logs, re.M)) == 1
+    assert logs.count(f"{EUROSAT}/0 epoch 1 of ") == 1
 
 
 def test_a_part_is_cancelled_and_submitted_again(world, ask):

@@ -117,6 +117,31 @@ def test_a_preempted_job_goes_on_where_it_was(world):
     assert {record["status"] for record in records.values()} == {"ok"}
     log = next(world.folder.rglob("*_0_log.out")).read_text()
     assert f"epoch {EPOCHS} of {EPOCHS}" in log
+    starts = log.count("Starting with JobEnvironment")
+    assert starts >= 2
+    # No more than one epoch is lost each time.
+    assert world.repeated_epochs() <= starts - 1
+    # One cell was in both attempts, and its log has both.
+    (cell,) = set(re.findall(r"^(\S+) cancelled", world.logs(), re.M))
+    told = world.slurm("logs", cell, "--all").stdout
+    assert told.count("Starting with JobEnvironment") >= 2
+    part = world.slurm("logs", cell).stdout
+    assert f"{cell} ok" in part
+    assert not re.search(rf"^(?!{re.escape(cell)} )\S+ ok$", part, re.M)
+
+
+@pytest.mark.slow
+def test_a_job_that_its_user_requeues_goes_on_where_it_was(world):
+    world.more = LONG
+    world.submit("--time", "60", hours="1")
+    until(lambda: list(world.folder.rglob("last-epoch.pt")), 120, "an epoch is saved")
+    world.cluster.run("scontrol", "requeue", world.jobs()[0]["id"])
+    world.wait(300)
+    records = world.records()
+    assert len(records) == 12
+    assert {record["status"] for record in records.values()} == {"ok"}
+    assert world.repeated_epochs() <= 1
+    assert world.logs().count(" ok\n") == 12
 
 
 def test_a_failing_cell_leaves_a_record_and_the_job_goes_on(world):
@@ -127,6 +152,13 @@ def test_a_failing_cell_leaves_a_record_and_the_job_goes_on(world):
     assert "failed: vtab1k/vit_micro/dmlab/lora-r2+linear/0: diverged:" in said
     logs = world.slurm("logs", "vtab1k/vit_micro/dmlab/lora-r2+linear/0").stdout
     assert "vtab1k/vit_micro/dmlab/lora-r2+linear/0 diverged" in logs
+    # Neither was lost; with the learning rate mended both run again, stage 1 does not.
+    assert "is lost" in world.slurm("resubmit", "--missing", *SMALL).stdout
+    world.more = []
+    world.slurm("resubmit", "--failed", *SMALL)
+    world.wait()
+    assert {record["status"] for record in world.records().values()} == {"ok"}
+    assert world.logs().count("vtab1k/vit_micro/dmlab/lora-r2/0 ok") == 1
 
 
 def test_jobs_side_by_side_see_different_gpus(world, tmp_path):

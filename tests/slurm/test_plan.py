@@ -8,9 +8,11 @@ import pytest
 
 from benchmarks.harness.execute import Settings
 from benchmarks.harness.registry import BENCHMARKS, select
-from slurm import planning
+from slurm import planning, scheduler, submitting
 from slurm.cli import main
 from slurm.planning import STAGE1, STAGE2, TIMED, plan
+from slurm.scheduler import JobState
+from slurm.submission import Submission, Submitted
 
 RESULTS = Path(__file__).parents[2] / "results"
 BLOCK = ["vtab1k/vit_b16/[ep][ue][rt]*/lora-r8*/0"]  # EuroSAT and Pets: 7 cells each
@@ -153,3 +155,28 @@ def test_the_benchmarks_own_estimate(settings, monkeypatch):
         settings, BLOCK, seconds=planning.by_records(settings, planning.measured(settings))
     )
     assert found.hours("cuda") == pytest.approx(14 * 12 / 3600)
+
+
+def test_a_stage_1_of_another_submission_is_left_to_it(settings, monkeypatch):
+    (second,) = select(["vtab1k/vit_b16/pets/lora-r8+linear/0"], "paper")
+    assert len(plan([second], settings, lambda cell: 1.0, hours=1, device="cpu").jobs) == 2
+    found = plan(
+        [second], settings, lambda cell: 1.0, hours=1, device="cpu", elsewhere={second.base}
+    )
+    assert [job.cells for job in found.jobs] == [(second,)]
+    # A job that starts from a stage 1 without a record may train it: it has that cell too.
+    states = {"7_0": JobState("RUNNING"), "7_1": JobState("COMPLETED"), "8": JobState("PENDING")}
+    monkeypatch.setattr(scheduler, "states", lambda ids: states)
+    (other,) = select(["vtab1k/vit_b16/dtd/lora-r8+linear/0"], "paper")
+    submissions = [
+        Submission(
+            folder=Path("a"),
+            jobs=(
+                Submitted(id="7_0", array=STAGE2, cells=(second,)),
+                Submitted(id="7_1", array=STAGE2, cells=(other,)),
+                Submitted(id="8", array="tables", cells=()),
+            ),
+        )
+    ]
+    expected = {second: "7_0", second.base: "7_0"}
+    assert submitting.active_cells(submissions, settings) == expected

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
+import subprocess
+import sys
 
 import pytest
 
 from tests.slurm.cluster import Cluster, until
-from tests.slurm.conftest import World, require
-from tests.slurm.test_on_a_cluster import LONG, _processes
+from tests.slurm.conftest import ROOT, World, require
+from tests.slurm.test_on_a_cluster import LONG, SMALL, _processes
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.slow
 def cluster():
     """Three nodes with accounting; as root each in a namespace of its own, so that it can be killed whole."""
     require(accounting=True)
-    with Cluster(cpus=2, accounting=True, own_names=os.geteuid() == 0, port=16950) as found:
+    with Cluster(cpus=2, accounting=True, own_names=os.geteuid() == 0) as found:
         yield found
 
 
@@ -57,17 +58,40 @@ def test_a_job_that_runs_into_its_limit_goes_on(world):
     world.more = ["--set", "stage1.epochs=250", "--set", "stage2.epochs=40"]
     world.submit("--time", "1", "--signal-delay-s", "40", hours="1")
     complete(world, 600)
-    logs = "".join(path.read_text() for path in world.folder.rglob("*_0_log.out"))
-    assert "timed-out" in logs or "timed out" in logs
+    starts = world.logs().count("Starting with JobEnvironment")
+    assert "timed-out" in world.logs() or "timed out" in world.logs()
+    assert world.repeated_epochs() <= starts - len(world.jobs())
+    assert world.logs().count(" ok\n") == 12
+
+
+def test_what_ran_into_its_limit_too_often_is_lost_and_resubmitted(world):
+    world.more = ["--set", "stage1.epochs=400"]
+    limit = ["--time", "1", "--signal-delay-s", "40", "--max-requeue", "0"]
+    world.submit(*limit, selector="vtab1k/vit_micro/*/lora-r2/0", hours="1")
+    said = world.wait(300, code=1)
+    assert "its job ended as" in said
+    world.slurm("resubmit", "--missing", "--time", "60", *SMALL)
+    world.wait(600)
+    assert {record["status"] for record in world.records().values()} == {"ok"}
+    assert world.repeated_epochs() <= 1
 
 
 def test_the_controller_may_stop_and_start(world):
     world.more = LONG
     world.submit(hours="1")
     until(lambda: _processes(world), 60, "a job runs")
+    command = [sys.executable, "-m", "slurm", "status", *world.places, "--watch", "1"]
+    log = world.folder / "watch"
+    with log.open("w") as file:
+        watch = subprocess.Popen(command, cwd=ROOT, env=world.cluster.environment, stdout=file)
+    until(lambda: "running" in log.read_text(), 60, "the watch says something")
     world.cluster.stop_controller()
     error = world.slurm("status", code=2).stderr
     assert "squeue failed and says: " in error
-    time.sleep(3)
+    # Watching goes on.
+    until(lambda: "asking again" in log.read_text(), 60, "the watch waits")
+    short = world.slurm("status", "--watch", "1", "--deadline-hours", "0.001", code=3).stdout
+    assert "stopped watching after 0.001 hours; the jobs go on" in short
     world.cluster.start_controller()
     complete(world, 300)
+    assert watch.wait(60) == 0
