@@ -172,12 +172,13 @@ SCALES = {
                 "step.batch_size.cpu": Choice(8, ISSUE),
                 "step.batch_size.cuda": Choice(32, PAPER),
                 "rounds.cpu": Choice(7, OURS),
-                "rounds.cuda": Choice(30, OURS),
+                "rounds.cuda": Choice(10, OURS),
                 "literal_rounds": Choice(2, OURS),
                 "steps_per_round.cpu": Choice(1, OURS),
                 # A GPU works behind the program: several steps in a row are timed as one.
-                "steps_per_round.cuda": Choice(5, OURS),
-                "own_repetitions": Choice(10, OURS),
+                "steps_per_round.cuda": Choice(3, OURS),
+                "own_repetitions.cpu": Choice(10, OURS),
+                "own_repetitions.cuda": Choice(3, OURS),
             },
         ),
     )

@@ -73,10 +73,10 @@ SCALES = {
                 "step.batch_size.cpu": Choice(4, OURS),
                 "step.batch_size.cuda": Choice(32, PAPER),
                 "measure.rounds.cpu": Choice(5, OURS),
-                "measure.rounds.cuda": Choice(30, OURS),
+                "measure.rounds.cuda": Choice(10, OURS),
                 "measure.steps_per_round.cpu": Choice(1, OURS),
                 # A GPU works behind the program: several steps in a row are timed as one.
-                "measure.steps_per_round.cuda": Choice(5, OURS),
+                "measure.steps_per_round.cuda": Choice(3, OURS),
             },
         ),
     )
