@@ -75,8 +75,13 @@ def _words(
         yield rest
 
 
-def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Break a caption into lines of at most a width in pixels."""
+def wrapped(
+    text: str,
+    width: int,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    lines_at_most: int = 3,
+) -> str:
+    """Break a caption into lines of at most a width in pixels; what needs more lines is cut off."""
     lines = [""]
     for word in _words(text, width, font):
         longer = f"{lines[-1]} {word}".strip()
@@ -84,7 +89,7 @@ def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
             lines[-1] = longer
         else:
             lines.append(word)
-    return "\n".join(lines[:3])
+    return "\n".join(lines[:lines_at_most])
 
 
 def _tile(pixels: npt.NDArray[np.uint8]) -> Image.Image:
@@ -110,7 +115,7 @@ def draw_sheet(tasks: list[Named], data: Path, source: Source, out: Path) -> Non
         for column, index in enumerate(choose(task, labels)):
             left = 12 + column * CELL
             sheet.paste(_tile(images[index]), (left, top + TITLE))
-            caption = _wrapped(names[int(labels[index])], CELL - 6, small)
+            caption = wrapped(names[int(labels[index])], CELL - 6, small)
             at = (left, top + TITLE + TILE + 1)
             pen.multiline_text(at, caption, fill="black", font=small, spacing=1)
     _save(sheet, out)

@@ -13,6 +13,7 @@ from data_prep.embedded.flickr30k.drawing import picture
 from data_prep.flickr30k import packed
 from data_prep.flickr30k.check import features_folder
 from data_prep.pack import read_manifest
+from data_prep.sheet import wrapped
 
 SIDE, GAP, TEXT = 210, 10, 560
 _COLUMNS = 64
@@ -52,7 +53,10 @@ def draw(data: Path, variant: str, out: Path, *, split: str = "test", count: int
         first = number * packed.CAPTIONS_PER_IMAGE
         for line, caption in enumerate(captions[first : first + packed.CAPTIONS_PER_IMAGE]):
             pen.multiline_text(
-                (left, top + 4 + line * 41), _wrapped(caption, font), fill="black", font=font
+                (left, top + 4 + line * 41),
+                wrapped(caption, TEXT, font, 2),
+                fill="black",
+                font=font,
             )
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
@@ -66,15 +70,3 @@ def _heat(features: npt.NDArray[np.float32]) -> Image.Image:
     scaled = 255 * (1 - shown / max(float(shown.max()), 1e-6)).clip(0, 1)
     image = Image.fromarray(scaled.astype(np.uint8))
     return image.resize((SIDE, SIDE), Image.Resampling.NEAREST).convert("RGB")
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Break a caption into two lines at most."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= TEXT or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return "\n".join(lines[:2])

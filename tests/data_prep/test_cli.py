@@ -168,7 +168,7 @@ def test_light_commands_import_nothing_heavy(tmp_path):
 
 def test_long_words_of_a_caption_are_broken():
     font = ImageFont.load_default(11)
-    lines = sheet._wrapped("HerbaceousVegetationOfAnyKind here", 60, font).splitlines()
+    lines = sheet.wrapped("HerbaceousVegetationOfAnyKind here", 60, font).splitlines()
     assert "".join(lines).startswith("HerbaceousVegetation")
     assert all(font.getlength(line) <= 60 for line in lines)
-    assert sheet._wrapped("a word", 60, font) == "a word"
+    assert sheet.wrapped("a word", 60, font) == "a word"

@@ -206,18 +206,23 @@ def test_an_unreadable_image_is_named(tree, capsys):
     assert f"{path}:1: {image}: not a whole image" in refused(capsys, tree)
 
 
-def test_a_killed_run_keeps_nothing_of_lists_that_have_changed(tree, capsys, monkeypatch):
-    """Draws are indices into the training images, whose order the lists decide."""
-    packed = pack._pack_split
-    asked = []
+def dying_at(split, monkeypatch):
+    """Let packing end at a split, the first time; return the list that takes the splits that are packed."""
+    packed, asked = pack._pack_split, []
 
-    def die_at_val(staging, name, *rest):
+    def die(staging, name, *rest):
         asked.append(name)
-        if name == "val" and asked.count("val") == 1:
+        if name == split and asked.count(split) == 1:
             raise KeyboardInterrupt
         return packed(staging, name, *rest)
 
-    monkeypatch.setattr(pack, "_pack_split", die_at_val)
+    monkeypatch.setattr(pack, "_pack_split", die)
+    return asked
+
+
+def test_a_killed_run_keeps_nothing_of_lists_that_have_changed(tree, capsys, monkeypatch):
+    """Draws are indices into the training images, whose order the lists decide."""
+    asked = dying_at("val", monkeypatch)
     assert prepare(capsys, tree)[0] == 1
     one, other = (tree[0] / lists.train_list(2, seed) for seed in (0, 1))
     texts = one.read_text(), other.read_text()
@@ -233,16 +238,7 @@ def test_a_killed_run_keeps_nothing_of_lists_that_have_changed(tree, capsys, mon
 
 
 def test_a_killed_run_goes_on_with_the_same_lists(tree, capsys, monkeypatch):
-    packed = pack._pack_split
-    asked = []
-
-    def die_at_test(staging, name, *rest):
-        asked.append(name)
-        if name == "test" and asked.count("test") == 1:
-            raise KeyboardInterrupt
-        return packed(staging, name, *rest)
-
-    monkeypatch.setattr(pack, "_pack_split", die_at_test)
+    asked = dying_at("test", monkeypatch)
     assert prepare(capsys, tree)[0] == 1
     assert prepare(capsys, tree)[0] == 0
     assert asked == ["train", "val", "test", "test"]

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from data_prep.fewshot import sets
 from data_prep.fewshot.drawn import REGISTERED, FewShotTfds
 from data_prep.pictures import decode
-
-_spec = importlib.util.spec_from_file_location(
-    "archives",
-    Path(__file__).with_name("archives") / "__init__.py",
-    submodule_search_locations=[str(Path(__file__).with_name("archives"))],
-)
-archives = importlib.util.module_from_spec(_spec)
-sys.modules["archives"] = archives
-_spec.loader.exec_module(archives)
+from tests.data_prep import archives
 
 EACH = {"train": 12, "val": 6, "test": 8}
 

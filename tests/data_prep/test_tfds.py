@@ -7,7 +7,6 @@ which it is found again, and the labels are computed here from what was written 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -30,16 +29,9 @@ from data_prep.sources import make_source
 from data_prep.vtab1k import TASKS
 from data_prep.vtab1k import source as real
 from data_prep.vtab1k.tfds_source import Tfds
+from tests.data_prep import archives
 
 ROOT = Path(__file__).resolve().parents[2]
-_spec = importlib.util.spec_from_file_location(
-    "archives",
-    Path(__file__).with_name("archives") / "__init__.py",
-    submodule_search_locations=[str(Path(__file__).with_name("archives"))],
-)
-archives = importlib.util.module_from_spec(_spec)
-sys.modules["archives"] = archives
-_spec.loader.exec_module(archives)
 
 # Of each builder's splits: how many examples the fake archive has.
 SIZES = {
