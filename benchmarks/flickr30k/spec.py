@@ -93,7 +93,7 @@ EMBEDDED = {
     "model.width": Choice(256, OURS),
     "model.hidden": Choice(128, OURS),
     "training.batch_size": Choice(64, OURS),
-    "training.learning_rate": Choice(2e-3, OURS),
+    "training.learning_rate": Choice(3e-3, OURS),
     "prefix.length": Choice(10, OURS),
     "prefix.bottleneck": Choice(64, OURS),
     "fact-tk.rank": Choice(16, OURS),
@@ -124,15 +124,15 @@ SCALES = {
         ),
         Scale(
             name="micro",
-            description="embedded world, 2,500 captions, 8 + 8 epochs: methods can be told apart",
+            description="embedded world, 7,500 captions, 3 + 3 epochs: methods can be told apart",
             backbones=("bert_micro",),
             seeds=(0, 1, 2),
             is_embedded=True,
             choices={
                 **EMBEDDED,
-                "training.epochs": Choice(8, OURS),
-                "training.warm_epochs": Choice(4, OURS),
-                "training.decay_epoch": Choice(6, OURS),
+                "training.epochs": Choice(3, OURS),
+                "training.warm_epochs": Choice(2, OURS),
+                "training.decay_epoch": Choice(2, OURS),
             },
         ),
         Scale(
