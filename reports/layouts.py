@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.harness.spec import Table
-from reports import blocks, parts, shots, sources, tidy
+from reports import blocks, parts, retrieval, shots, sources, tidy
 from reports.cost.blocks import page as cost_page
 from reports.cost.table import CostTable, tabulate_costs
 from reports.cost.tidy import render as cost_csv
@@ -102,6 +102,17 @@ def _shots(table: Table, grid: Grid) -> Report:
     )
 
 
+def _retrieval(table: Table, grid: Grid) -> Report:
+    data = tabulate_grid(table, grid, has_tasks=False)
+    return Report(
+        name=table.name,
+        data=data,
+        page=retrieval.page(data),
+        csv=retrieval.render_csv(data),
+        holes=tuple(data.holes),
+    )
+
+
 def _method_cost(table: Table, grid: Grid) -> Report:
     data = method_cost.tabulate(table, grid)
     return Report(
@@ -123,6 +134,7 @@ def joined(reports: Sequence[Report]) -> Report:
         csv=_one_header([one.csv for one in reports]),
         sources=_one_header([one.sources for one in reports]),
         holes=tuple(hole for one in reports for hole in one.holes),
+        absent=" and ".join(one.absent for one in reports if one.absent) or None,
     )
 
 
@@ -136,6 +148,7 @@ LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
     "tasks": _tasks,
     "groups": _groups,
     "shots": _shots,
+    "retrieval": _retrieval,
     "cost": _cost,
     "method_cost": _method_cost,
 }

@@ -162,10 +162,8 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     hashes = {}
     for name, split in manifest["splits"].items():
         features = split["features"]
-        hashes[name] = {
-            "captions": split["captions_sha256"],
-            "features": features.get("sha256") or features.get("sha256_of_head"),
-        }
+        hashes[f"{name} captions"] = split["captions_sha256"]
+        hashes[f"{name} features"] = features.get("sha256") or features["sha256_of_head"]
     return {
         "variant": manifest["variant"],
         "manifest_sha256": file_sha256(folder / "manifest.json"),

@@ -113,9 +113,11 @@ class Prepared:
             self.regularizer.close()
 
 
-def prepare(cell: Cell, config: Config, context: Context, folder: Path) -> Prepared:
+def prepare(
+    cell: Cell, config: Config, context: Context, folder: Path, problem: RandomPairs | None = None
+) -> Prepared:
     """Build the model of a cell with random weights, and its stage; nothing is written."""
-    problem = RandomPairs(config, context)
+    problem = problem or RandomPairs(config, context)
     options = {key: value for key, value in config["method"].items() if key != "name"}
     model, method = adapt(cell, options, problem)
     section = config.get("stage2") or config["stage1"]
