@@ -1,4 +1,4 @@
-"""A half of Table 1: recalls both ways, parameters with and without the head, memory; ours and the paper's."""
+"""A half of Table 1: recalls both ways, parameters with and without the head, memory, ours and printed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,11 @@ def render_csv(data: TableData) -> str:
 
 
 def _rule(data: TableData) -> str:
-    rules = {"best_val": "best Rsum on dev", "last_epoch": "last number", "max_test": "best on test"}
+    rules = {
+        "best_val": "best Rsum on dev",
+        "last_epoch": "last number",
+        "max_test": "best on test",
+    }
     return rules[data.grid.benchmark.selections[0]]
 
 

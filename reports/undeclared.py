@@ -23,6 +23,7 @@ from reports.retrieval import FIELDS
 PARTED, COSTS = ("table1",), ("table6",)
 TABLES = (*PARTED, *COSTS)
 
+
 def reports(scale: str, fed: Container[str]) -> Iterator[Report]:
     """Report what the paper printed in the tables that are not ``fed``, beside holes."""
     for name in PARTED:

@@ -71,7 +71,7 @@ def text_named(name: str) -> Text:
     return TEXTS[name]
 
 
-def empty(name: str) -> BertModel:
+def empty(name: str) -> nn.Module:
     """Return the network with random weights, its pooler included."""
     return BertModel(BertConfig(**text_named(name).settings))
 
@@ -137,7 +137,11 @@ def load(model: nn.Module, path: Path) -> None:
         UsageError: The file is damaged, or of another network.
     """
     try:
-        raw = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        raw = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, weights_only=True)
+        )
         state = {ours: value.float() for key, value in raw.items() if (ours := _renamed(key))}
     except Exception as error:  # whatever a damaged file brings about
         raise UsageError(
@@ -184,9 +188,7 @@ def _from_hub(name: str, folder: Path | None, *, fetch: bool) -> Path | None:
 
 def _missing(name: str, folder: Path | None) -> str:
     where = folder or Path("data") / "weights"
-    return (
-        f"fetch {HUB_FILE} of {HUB} and put it as {where / name / HUB_FILE}, or name a file by --weights"
-    )
+    return f"fetch {HUB_FILE} of {HUB} and put it as {where / name / HUB_FILE}, or name a file by --weights"
 
 
 def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...] | None:

@@ -125,4 +125,5 @@ class VSE(nn.Module):
 
 def unit(x: Tensor) -> Tensor:
     """Return x over its length plus 1e-8."""
-    return x / (x.norm(dim=-1, keepdim=True) + EPSILON)
+    lengths: Tensor = x.norm(dim=-1, keepdim=True)  # type: ignore[no-untyped-call]
+    return x / (lengths + EPSILON)

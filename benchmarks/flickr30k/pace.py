@@ -85,6 +85,10 @@ class RandomPairs(Pairs):
         for _ in range(self.steps):
             yield self.batch
 
+    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
+        """Nothing is known of random pairs."""
+        return {}
+
     def evaluation_seconds(self, model: VSE) -> float:
         """Return the seconds that the evaluation of one caption takes, with a fifth of an image."""
         model.eval()

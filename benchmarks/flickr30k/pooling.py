@@ -9,7 +9,6 @@ directions of the GRU averaged, a scorer without a bias.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +67,7 @@ class GeneralisedPooling(nn.Module):
         scores = self.scorer((forward + backward) / 2).squeeze(-1)
         valid = valid_elements(sizes, longest).to(device)
         theta = torch.softmax(scores.masked_fill(~valid, LOW) / TEMPERATURE, dim=1)
-        return cast(Tensor, theta[which.to(device)])
+        return theta[which.to(device)]
 
 
 def sine_positions(length: int, width: int) -> Tensor:

@@ -18,6 +18,7 @@ from benchmarks.harness.context import Context
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.spec import Config
 from benchmarks.training.classification import weight_files
+from benchmarks.training.data import manifest_of
 from benchmarks.training.retrieval import RANKS, both_ways
 from benchmarks.training.trainer import Plan, Problem
 
@@ -140,7 +141,7 @@ class ImageTextRetrieval(Pairs):
         self.test = data.load_split(self.folder, names["test"], limit=names["limit_test"])
         for split in (self.train, self.val, self.test):
             _check_lengths(split.captions, config["backbone"]["name"])
-        width = data.manifest_of(self.folder)["splits"][names["train"]]["dim"]
+        width = manifest_of(self.folder)["splits"][names["train"]]["dim"]
         super().__init__(config, context, width)
         self.ties = dict.fromkeys(DIRECTIONS, 0)
         if len(self.train.captions) < self.batch_size:
@@ -254,7 +255,7 @@ class ImageTextRetrieval(Pairs):
 
 def _check_vocabulary(folder: Any, backbone: str) -> int:
     """Return the size of the vocabulary, if it is the backbone's."""
-    said = data.manifest_of(folder)["tokenizer"]
+    said = manifest_of(folder)["tokenizer"]
     expected = bert.text_named(backbone).pieces
     if said["size"] != expected:
         raise UsageError(

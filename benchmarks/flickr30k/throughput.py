@@ -62,7 +62,11 @@ class SharedText(RandomPairs):
 def config_of(cell: Cell, scale: str, batch: int) -> Config:
     """Return a cell's configuration with random weights and another batch."""
     declared = FLICKR30K.scales[scale]
-    overrides = {"backbone.weights": "random", "stage1.batch_size": batch, "stage2.batch_size": batch}
+    overrides = {
+        "backbone.weights": "random",
+        "stage1.batch_size": batch,
+        "stage2.batch_size": batch,
+    }
     return FLICKR30K.config(cell, declared, overrides)
 
 
@@ -72,7 +76,13 @@ def context_on(device: str) -> Context:
 
 
 def measure(
-    cells: Sequence[Cell], scale: str, *, device: str, batch: int, rounds: int
+    cells: Sequence[Cell],
+    scale: str,
+    *,
+    device: str,
+    batch: int,
+    rounds: int,
+    with_memory: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return seconds of a step and memory, by method.
 
@@ -82,6 +92,7 @@ def measure(
         device: ``cpu`` or ``cuda``.
         batch: Pairs of a step.
         rounds: Rounds that count; one before them warms up.
+        with_memory: Whether to measure memory too, which takes a process a method on a CPU.
     """
     text = bert.empty(cells[0].backbone).to(device)
     ready: dict[str, Prepared] = {}
@@ -93,15 +104,16 @@ def measure(
             for parameter in ready[cell.method].stage.trained:  # what is trained is not shared
                 parameter.data = parameter.data.clone()
         seconds = _in_turns(ready, device, rounds)
-        memory = (
-            {name: _peak_on_gpu(one) for name, one in ready.items()}
-            if device.startswith("cuda")
-            else _peaks_of_processes(cells, scale, batch)
-        )
+        memory: dict[str, int] = {}
+        if with_memory and device.startswith("cuda"):
+            memory = {name: _peak_on_gpu(one) for name, one in ready.items()}
+        elif with_memory:
+            memory = _peaks_of_processes(cells, scale, batch)
     for one in ready.values():
         one.close()
     return {
-        name: {"seconds": summary(seconds[name]), "memory_bytes": memory[name]} for name in ready
+        name: {"seconds": summary(seconds[name]), "memory_bytes": memory.get(name)}
+        for name in ready
     }
 
 
@@ -113,7 +125,9 @@ def _in_turns(ready: Mapping[str, Prepared], device: str, rounds: int) -> dict[s
                 if device.startswith("cuda"):
                     torch.cuda.synchronize()
                 started = perf_counter()
-                ready[name].stage.train_epoch(0)  # reads the loss at its end, so that a GPU has finished
+                ready[name].stage.train_epoch(
+                    0
+                )  # reads the loss at its end, so that a GPU has finished
                 if index >= 0:
                     times[name].append(perf_counter() - started)
     return times
@@ -138,11 +152,13 @@ def _peak_on_gpu(one: Prepared) -> int:
 def _peaks_of_processes(cells: Sequence[Cell], scale: str, batch: int) -> dict[str, int]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        return {cell.method: pool.submit(_peak, cell, scale, batch).result() for cell in cells}
+        return {
+            cell.method: pool.submit(peak_of_process, cell, scale, batch).result() for cell in cells
+        }
 
 
-def _peak(cell: Cell, scale: str, batch: int) -> int:
-    """Make two steps in this process, and return its peak memory in bytes."""
+def peak_of_process(cell: Cell, scale: str, batch: int) -> int:
+    """Make two steps in this process, and return its peak resident memory in bytes."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         one = prepare(cell, config_of(cell, scale, batch), context_on("cpu"), Path(folder))
@@ -159,10 +175,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--scale", default="paper", choices=list(FLICKR30K.scales))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--batch", type=int, help=f"pairs a step (CPU: {CPU_BATCH}, GPU: the scale's)")
+    parser.add_argument(
+        "--batch", type=int, help=f"pairs a step (CPU: {CPU_BATCH}, GPU: the scale's)"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--without-memory", action="store_true", help="time alone")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     device = default_device(options.device)
@@ -177,7 +196,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cells = [Cell(FLICKR30K.name, backbone, "f30k", name, 0) for name in options.methods]
     size = FLICKR30K.scales[options.scale].choices["training.batch_size"].value
     batch = options.batch or (size if device.startswith("cuda") else CPU_BATCH)
-    methods = measure(cells, options.scale, device=device, batch=batch, rounds=options.rounds)
+    methods = measure(
+        cells,
+        options.scale,
+        device=device,
+        batch=batch,
+        rounds=options.rounds,
+        with_memory=not options.without_memory,
+    )
     found = {
         "backbone": backbone,
         "batch": batch,

@@ -41,7 +41,7 @@ class ImageClassification(Problem):
     """Data on the device, cross-entropy, top-1 accuracy on the test and validation splits."""
 
     metric = "top1_accuracy"
-    metrics = (metric,)
+    metrics: tuple[str, ...] = (metric,)
 
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the splits that the configuration names."""

@@ -55,7 +55,9 @@ def many_ranks(queries: Tensor, candidates: Tensor, owner: Tensor, *, block: int
     return Ranks(torch.cat(found), int(ties))
 
 
-def single_ranks(queries: Tensor, candidates: Tensor, answer: Tensor, *, block: int = 1024) -> Ranks:
+def single_ranks(
+    queries: Tensor, candidates: Tensor, answer: Tensor, *, block: int = 1024
+) -> Ranks:
     """Rank candidates of which one is right: the image of each caption.
 
     Args:
@@ -73,7 +75,9 @@ def single_ranks(queries: Tensor, candidates: Tensor, answer: Tensor, *, block: 
     return Ranks(torch.cat(found), int(ties))
 
 
-def both_ways(first: Tensor, second: Tensor, owner: Tensor, names: tuple[str, str]) -> dict[str, float]:
+def both_ways(
+    first: Tensor, second: Tensor, owner: Tensor, names: tuple[str, str]
+) -> dict[str, float]:
     """Return recalls at 1, 5 and 10, median ranks and ties of both directions, and the sum of the recalls.
 
     Args:

@@ -16,7 +16,6 @@ from benchmarks.training import checkpoint
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
 
-
 DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
 

@@ -35,19 +35,26 @@ PROTOCOL = ("train", "val", "test", "normalisation")
 """Settings of the data that a record's protocol repeats."""
 
 
-class TwoStageProblem(Problem, Protocol):
-    """What a benchmark gives to a run of two stages."""
+class ModelSource(Protocol):
+    """Where the model of a cell comes from."""
 
     head: str
     """Dotted name of the submodule that every method trains."""
+
+    device: str
+
+    def build(self) -> nn.Module:
+        """Return the pre-trained backbone with a fresh head, on the device."""
+
+
+class TwoStageProblem(Problem, ModelSource, Protocol):
+    """What a benchmark gives to a run of two stages."""
 
     metric: str
     """The metric that chooses an epoch; higher is better."""
 
     metrics: tuple[str, ...]
     """All metrics, the one that chooses among them."""
-
-    device: str
 
     @property
     def weights(self) -> Weights:
@@ -56,9 +63,6 @@ class TwoStageProblem(Problem, Protocol):
     @property
     def counted(self) -> Mapping[str, tuple[str, ...]]:
         """What is trained besides the method's own: name in a record's cost -> submodules."""
-
-    def build(self) -> nn.Module:
-        """Return the pre-trained backbone with a fresh head, on the device."""
 
     def probe(self, model: nn.Module) -> None:
         """Run the model forward on the examples on which redundancy is measured; sets ``mask``."""
@@ -103,7 +107,8 @@ def run(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) 
     checkpoint.drop_epoch(context.folder(cell))
     return Outcome(
         metrics={
-            metric: _selected(progress.curves, metric, by=problem.metric) for metric in problem.metrics
+            metric: _selected(progress.curves, metric, by=problem.metric)
+            for metric in problem.metrics
         },
         curves={f"stage{stage}": progress.curves},
         redundancy=None
@@ -124,15 +129,15 @@ def _options(
     """Return the method's options, and for the record the search that some of them come from."""
     if "search" in config:
         if not isinstance(problem, ImageClassification):
-            raise NotImplementedError(f"{cell}: a subnet is searched for in image classification alone")
+            raise NotImplementedError(
+                f"{cell}: a subnet is searched for in image classification alone"
+            )
         chosen = search_subnet(cell, config, context, problem)
         return chosen.options, {"search": chosen.record}
     return {key: value for key, value in config["method"].items() if key != "name"}, {}
 
 
-def adapt(
-    cell: Cell, options: dict[str, Any], problem: TwoStageProblem
-) -> tuple[nn.Module, Method]:
+def adapt(cell: Cell, options: dict[str, Any], problem: ModelSource) -> tuple[nn.Module, Method]:
     """Build the model of a cell and adapt it by its base method, with these options."""
     torch.manual_seed(seed_for("head", cell))
     model = problem.build()

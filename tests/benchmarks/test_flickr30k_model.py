@@ -86,8 +86,12 @@ def test_loss_is_the_sum_over_negatives(hardest):
     total = 0.0
     for i in range(6):
         positive = float(images[i] @ texts[i])
-        of_image = [max(0.0, 0.2 + float(images[i] @ texts[j]) - positive) for j in range(6) if j != i]
-        of_text = [max(0.0, 0.2 + float(images[j] @ texts[i]) - positive) for j in range(6) if j != i]
+        of_image = [
+            max(0.0, 0.2 + float(images[i] @ texts[j]) - positive) for j in range(6) if j != i
+        ]
+        of_text = [
+            max(0.0, 0.2 + float(images[j] @ texts[i]) - positive) for j in range(6) if j != i
+        ]
         total += max(of_image) + max(of_text) if hardest else sum(of_image) + sum(of_text)
     found = hinge_loss(images, texts, margin=0.2, hardest=hardest)
     assert found.item() == pytest.approx(total, rel=1e-5)
@@ -95,7 +99,9 @@ def test_loss_is_the_sum_over_negatives(hardest):
 
 def test_loss_of_embeddings_that_are_all_alike():
     alike = unit(torch.ones(128, 4))
-    assert hinge_loss(alike, alike, margin=0.2, hardest=True).item() == pytest.approx(51.2, rel=1e-5)
+    assert hinge_loss(alike, alike, margin=0.2, hardest=True).item() == pytest.approx(
+        51.2, rel=1e-5
+    )
     far = torch.eye(8)
     assert hinge_loss(far, far, margin=0.2, hardest=True) == 0
 
@@ -148,7 +154,10 @@ def test_words_are_masked_changed_or_deleted_as_wholes():
     assert torch.equal(masked[whole], was[whole])
     originals = dict(zip(zip(*_keys(before), strict=True), before.pieces.tolist(), strict=True))
     same = torch.tensor(
-        [originals[key] == p for key, p in zip(zip(*_keys(after), strict=True), after.pieces.tolist(), strict=True)]
+        [
+            originals[key] == p
+            for key, p in zip(zip(*_keys(after), strict=True), after.pieces.tolist(), strict=True)
+        ]
     )
     changed = torch.bincount(after.words[~same & ~is_mask], minlength=count) > 0
     shares = [x.float().mean().item() for x in (whole, changed, deleted)]
@@ -183,7 +192,11 @@ def test_words_are_left_alone_at_a_rate_near_zero_and_padding_is_behind():
 
 def small_model():
     config = transformers.BertConfig(
-        vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+        vocab_size=30,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     head = Head(regions=10, hidden=8, text=16, width=12)
     return VSE(transformers.BertModel(config), head)
