@@ -107,7 +107,7 @@ def find(config: dict[str, Any], files: Files, *, fetch: bool) -> Path | None:
     if is_given(name):
         return find_given(name, files.folder, files.given)
     if config["name"] == "bert_micro":
-        path = EMBEDDED / name / "model.safetensors"
+        path: Path = EMBEDDED / name / "model.safetensors"
         if not path.exists():
             raise UsageError(
                 f"{name}/model.safetensors is missing in data_prep/embedded/backbones; make it with "

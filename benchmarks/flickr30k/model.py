@@ -125,5 +125,5 @@ class VSE(nn.Module):
 
 def unit(x: Tensor) -> Tensor:
     """Return x over its length plus 1e-8."""
-    lengths: Tensor = x.norm(dim=-1, keepdim=True)  # type: ignore[no-untyped-call]
+    lengths: Tensor = x.norm(dim=-1, keepdim=True)
     return x / (lengths + EPSILON)
