@@ -71,24 +71,25 @@ def text_named(name: str) -> Text:
     return TEXTS[name]
 
 
-def empty(name: str) -> nn.Module:
-    """Return the network with random weights, its pooler included."""
-    return BertModel(BertConfig(**text_named(name).settings))
+def empty(name: str, dropout: float = 0.1) -> nn.Module:
+    """Return the network with random weights, its pooler included; BERT's own dropout is 0.1."""
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    return BertModel(BertConfig(**text_named(name).settings, **rates))
 
 
 def build(config: dict[str, Any], files: Files) -> tuple[nn.Module, Weights]:
     """Build a pre-trained BERT.
 
     Args:
-        config: The section ``backbone`` of a configuration: name, and weights (``random``, the name of
-            published ones, or the name and hash of a file that a person gave).
+        config: The section ``backbone`` of a configuration: name, dropout, and weights (``random``, the
+            name of published ones, or the name and hash of a file that a person gave).
         files: Where weights are looked for.
 
     Raises:
         UsageError: The weights are not at hand, or of another network.
     """
     name = config["weights"]
-    model = empty(config["name"])
+    model = empty(config["name"], config["dropout"])
     if name == RANDOM:
         return model, Weights(RANDOM, None)
     path = find(config, files, fetch=True)

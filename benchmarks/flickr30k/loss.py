@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def hinge_loss(images: Tensor, texts: Tensor, *, margin: float, hardest: bool) -> Tensor:
+def hinge_loss(scores: Tensor, *, margin: float, hardest: bool) -> Tensor:
     """Return the loss of a batch, summed over it.
 
     Each negative of an image and of a caption costs [margin + s(negative) - s(positive)]_+; either all of
@@ -14,12 +14,10 @@ def hinge_loss(images: Tensor, texts: Tensor, *, margin: float, hardest: bool) -
     negatives of each other, as in the public code.
 
     Args:
-        images: (B, D), unit vectors.
-        texts: (B, D), row by row the captions of these images.
+        scores: (B, B), similarities of images (rows) and captions; the diagonal has the positives.
         margin: By how much a positive has to be more similar.
         hardest: Whether only the hardest negatives count.
     """
-    scores = images @ texts.T
     positive = scores.diagonal()
     own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     of_images = (margin + scores - positive.unsqueeze(1)).clamp_min(0).masked_fill(own, 0)

@@ -40,8 +40,11 @@ PREFETCHED = 2
 
 AT_THE_END, IN_A_ROW = 0.01, 0.005
 PATIENCE = 3
-"""A run has collapsed if its loss under the hardest negatives is that of embeddings that are all alike:
-within 1 % at the end, or within 0.5 % in three epochs in a row."""
+ALIKE = 1 / 40
+"""A run has collapsed if its loss under the hardest negatives is that of embeddings that are all alike,
+within 1 % at the end or within 0.5 % in three epochs in a row, and the similarities in a batch have a
+standard deviation below so many margins. The loss alone does not tell: a good run comes by it on its way
+down, since the hardest of many negatives starts above the positive."""
 
 
 class Pairs(Problem):
@@ -61,6 +64,7 @@ class Pairs(Problem):
         self.chance_loss = collapsed_loss(self.batch_size, self.margin)
         self.is_hardest = True
         self.warm_epochs = 0
+        self.spreads: list[Tensor] = []
 
     @property
     def counted(self) -> dict[str, tuple[str, ...]]:
@@ -87,12 +91,15 @@ class Pairs(Problem):
         """Count all negatives in the first epochs, and from then on the hardest."""
         self.warm_epochs = plan.warm_epochs
         self.is_hardest = epoch >= plan.warm_epochs
+        self.spreads.clear()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the hinge loss, summed over the batch."""
         self.mask = self.valid_pieces(batch)
         images, texts = model(batch)
-        return hinge_loss(images, texts, margin=self.margin, hardest=self.is_hardest)
+        scores = images @ texts.T
+        self.spreads.append(scores.detach().std())
+        return hinge_loss(scores, margin=self.margin, hardest=self.is_hardest)
 
     def valid_pieces(self, batch: Batch) -> Tensor:
         """Return which places of the captions hold a word piece, (B, T) of bool."""
@@ -100,6 +107,9 @@ class Pairs(Problem):
 
     def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
         """Say that embeddings have become all alike, from the loss under the hardest negatives."""
+        spread = torch.stack(self.spreads).mean().item() if self.spreads else 0.0
+        if spread > ALIKE * self.margin:
+            return None
         off = [abs(loss / self.chance_loss - 1) for loss in losses[self.warm_epochs :]]
         if is_last and off and off[-1] <= AT_THE_END:
             when = f"ended at {losses[-1]:.4g}"
@@ -109,7 +119,8 @@ class Pairs(Problem):
             return None
         return (
             f"collapsed: the loss under the hardest negatives {when}; embeddings that are all alike have "
-            f"{self.chance_loss:.4g} (2 x batch x margin = 2 x {self.batch_size} x {self.margin:g})"
+            f"{self.chance_loss:.4g} (2 x batch x margin = 2 x {self.batch_size} x {self.margin:g}), and "
+            f"similarities in a batch have a standard deviation of {spread:.1g}"
         )
 
     def on_device(self, batch: Batch) -> Batch:

@@ -89,11 +89,17 @@ COMMON = {
 
 EMBEDDED = {
     "weights.bert_micro": Choice("bert_micro", OURS),
+    # Short trainings of a small network: less noise than published.
+    "backbone.dropout": Choice(0.0, OURS),
+    "augment.region_rate": Choice(0.1, OURS),
+    "augment.word_rate": Choice(0.1, OURS),
     "data.variant": Choice("embedded", OURS),
     "model.width": Choice(256, OURS),
     "model.hidden": Choice(128, OURS),
     "training.batch_size": Choice(64, OURS),
     "training.learning_rate": Choice(3e-3, OURS),
+    # At the first stage's rate, the hardest negatives from the start let embeddings collapse.
+    "training2.learning_rate": Choice(5e-4, OURS),
     "prefix.length": Choice(10, OURS),
     "prefix.bottleneck": Choice(64, OURS),
     "fact-tk.rank": Choice(16, OURS),
@@ -143,6 +149,7 @@ SCALES = {
             is_embedded=False,
             choices={
                 "weights.bert_base": Choice("bert-base-uncased", VSE),
+                "backbone.dropout": Choice(0.1, "google-bert/bert-base-uncased config.json"),
                 "data.variant": Choice("folder", VSE),
                 "model.width": Choice(1024, RECIPE),
                 "model.hidden": Choice(512, f"{VSE} lib/encoders.py: half the width"),
@@ -192,7 +199,8 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
 def _stage(stage: str, family: str, choices: Mapping[str, Choice]) -> dict[str, Choice]:
     section = {f"{stage}.{name}": choices[f"training.{name}"] for name in TRAINING}
     if stage == "stage2":
-        section["stage2.warm_epochs"] = choices["training2.warm_epochs"]
+        second = {key: v for key, v in choices.items() if key.startswith("training2.")}
+        section |= {f"stage2.{key.partition('.')[2]}": choice for key, choice in second.items()}
     rate = choices.get(f"rate.{family}", choices["rate.any"])
     section[f"{stage}.rate_factors"] = Choice({"bert": rate.value}, rate.source)
     return section

@@ -94,7 +94,9 @@ def measure(
         rounds: Rounds that count; one before them warms up.
         with_memory: Whether to measure memory too, which takes a process a method on a CPU.
     """
-    text = bert.empty(cells[0].backbone).to(device)
+    text = bert.empty(
+        cells[0].backbone, config_of(cells[0], scale, batch)["backbone"]["dropout"]
+    ).to(device)
     ready: dict[str, Prepared] = {}
     with tempfile.TemporaryDirectory() as folder, fast_algorithms():
         for cell in cells:

@@ -20,6 +20,7 @@ from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import pending, run_cell, run_group
 from benchmarks.harness.registry import select
 from benchmarks.training import checkpoint
+from benchmarks.training.trainer import Plan
 from benchmarks.training.two_stage import adapt, regularizer_of
 
 CELL = "flickr30k/bert_micro/f30k"
@@ -154,7 +155,7 @@ def test_a_collapse_is_recorded_with_its_reason(settings, blind_pairs):
 
 
 def test_what_is_no_collapse(settings):
-    _, problem = problem_of(settings)
+    config, problem = problem_of(settings)
     level = problem.chance_loss
     assert level == pytest.approx(25.6)
     problem.warm_epochs = 1
@@ -165,6 +166,11 @@ def test_what_is_no_collapse(settings):
     assert "ended" in problem.why_diverged([900, level], is_last=True)
     assert "3 epochs" in problem.why_diverged([900, level, level, level], is_last=False)
     assert problem.why_diverged([900, level, 1.02 * level, level], is_last=False) is None
+    # A run that learns comes by this loss on its way down.
+    problem.spreads = [torch.tensor(0.05)]
+    assert problem.why_diverged([900, level, level, level], is_last=True) is None
+    problem.start_epoch(3, Plan.of(config["stage1"]))
+    assert problem.spreads == []
 
 
 def test_padding_does_not_enter_the_penalty(settings):

@@ -93,17 +93,17 @@ def test_loss_is_the_sum_over_negatives(hardest):
             max(0.0, 0.2 + float(images[j] @ texts[i]) - positive) for j in range(6) if j != i
         ]
         total += max(of_image) + max(of_text) if hardest else sum(of_image) + sum(of_text)
-    found = hinge_loss(images, texts, margin=0.2, hardest=hardest)
+    found = hinge_loss(images @ texts.T, margin=0.2, hardest=hardest)
     assert found.item() == pytest.approx(total, rel=1e-5)
 
 
 def test_loss_of_embeddings_that_are_all_alike():
     alike = unit(torch.ones(128, 4))
-    assert hinge_loss(alike, alike, margin=0.2, hardest=True).item() == pytest.approx(
+    assert hinge_loss(alike @ alike.T, margin=0.2, hardest=True).item() == pytest.approx(
         51.2, rel=1e-5
     )
     far = torch.eye(8)
-    assert hinge_loss(far, far, margin=0.2, hardest=True) == 0
+    assert hinge_loss(far, margin=0.2, hardest=True) == 0
 
 
 # -- augmentation ---------------------------------------------------------------------------------
@@ -238,7 +238,8 @@ def test_a_batch_gives_a_gradient_to_both_sides():
         torch.randn(4, 5, 10), torch.tensor([5, 2, 3, 1]),
         torch.randint(5, 30, (4, 9)), torch.tensor([9, 2, 4, 6]),
     )  # fmt: skip
-    hinge_loss(*model(batch), margin=0.2, hardest=False).backward()
+    images, texts = model(batch)
+    hinge_loss(images @ texts.T, margin=0.2, hardest=False).backward()
     unused = {name for name, p in model.named_parameters() if p.grad is None}
     assert unused == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
