@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.harness.spec import Table
-from reports import blocks, parts, shots, sources, tidy
+from reports import blocks, parts, retrieval, shots, sources, tidy
 from reports.cost.blocks import page as cost_page
 from reports.cost.table import CostTable, tabulate_costs
 from reports.cost.tidy import render as cost_csv
@@ -59,7 +59,10 @@ def report(table: Table, grid: Grid) -> Report:
 
 
 def _of_tasks(
-    write: Callable[[TableData], Page], *, has_tasks: bool = False
+    write: Callable[[TableData], Page],
+    csv: Callable[[TableData], str] = tidy.render,
+    *,
+    has_tasks: bool = False,
 ) -> Callable[[Table, Grid], Report]:
     """A layout of a table with a number for each task; ``has_tasks``: the paper printed them too."""
 
@@ -69,7 +72,7 @@ def _of_tasks(
             name=table.name,
             data=data,
             page=write(data),
-            csv=tidy.render(data),
+            csv=csv(data),
             holes=tuple(data.holes),
         )
 
@@ -108,6 +111,7 @@ def joined(reports: Sequence[Report]) -> Report:
         csv=_one_header([one.csv for one in reports]),
         sources=_one_header([one.sources for one in reports]),
         holes=tuple(hole for one in reports for hole in one.holes),
+        absent=" and ".join(one.absent for one in reports if one.absent) or None,
     )
 
 
@@ -121,6 +125,7 @@ LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
     "tasks": _of_tasks(blocks.page, has_tasks=True),
     "groups": _of_tasks(parts.page),
     "shots": _of_tasks(shots.page),
+    "retrieval": _of_tasks(retrieval.page, retrieval.render_csv),
     "cost": _cost,
     "method_cost": _method_cost,
 }

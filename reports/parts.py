@@ -22,7 +22,7 @@ def page(data: TableData) -> Page:
     ours = with_columns(means, range(len(means.columns) - PAPER_COLUMNS))
     by_task = blocks.by_task_block(data, notes)
     network = data.grid.backbone
-    part = _paper_part(data)
+    part = paper_part(data)
     return Page(
         title=blocks.heading(data),
         warning=blocks.warning(data),
@@ -70,7 +70,7 @@ def _relettered(page: Page, index: int) -> Page:
     )
 
 
-def _paper_part(data: TableData) -> Part:
+def paper_part(data: TableData) -> Part:
     """The paper's part: that on the backbone in whose place ours stands."""
     published = data.grid.benchmark.scales["paper"].backbones[data.table.backbone]
     parts = load_parts(data.table.name).parts

@@ -18,13 +18,10 @@ from reports.page import HOLE, NOTHING, Block, Column, Entry, Page
 from reports.parts import printed
 from reports.published.costs import load_costs
 from reports.published.parts import Part, load_parts
+from reports.retrieval import FIELDS
 
 PARTED, COSTS = ("table1",), ("table6",)
 TABLES = (*PARTED, *COSTS)
-FIELDS = (
-    *("table", "scale", "benchmark", "backbone", "method", "quantity", "n", "mean"),
-    *("paper_printed", "states"),
-)
 
 
 def reports(scale: str, fed: Container[str]) -> Iterator[Report]:
@@ -41,6 +38,7 @@ def reports(scale: str, fed: Container[str]) -> Iterator[Report]:
 def _parted(name: str, scale: str, parts: Sequence[Part]) -> Report:
     number = name.removeprefix("table")
     absent = " and ".join(part.benchmark for part in parts)
+    what = "this benchmark is" if len(parts) == 1 else "these benchmarks are"
     return Report(
         name=name,
         data=None,
@@ -48,8 +46,8 @@ def _parted(name: str, scale: str, parts: Sequence[Part]) -> Report:
             title=f"Table {number} · scale {scale}",
             warning=None,
             legend=(
-                f"Rows of the paper's Table {number}. {absent}: these benchmarks are not in the suite "
-                "yet, so every number of ours is a hole.",
+                f"Rows of the paper's Table {number}. {absent}: {what} not in the suite yet, so every "
+                "number of ours is a hole.",
                 "Recalls at 1 and their sum over both directions and ranks 1, 5, 10 (Rsum), in %. Memory in "
                 "GB, as the paper's training used it.",
                 f"Δ: change of Rsum over the stage-1 method (base) and over stage 2 without the penalty "

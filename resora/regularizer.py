@@ -198,18 +198,21 @@ class ReSoRA:
         """Count a step of the optimizer, for the warm-up of the weight."""
         self.steps += 1
 
-    def redundancy(self) -> dict[str, Tensor]:
+    def redundancy(self, *, mask: Mask = None) -> dict[str, Tensor]:
         """Return the matrix of cos^2 between subspace activations, for each adapted matrix.
 
         Of the forward passes that entered the last call, with its samples, or that were recorded by
         ``recording``, with every position as a sample; of this process alone. Independent subspaces
         have an expected cos^2 of one over the number of samples.
 
+        Args:
+            mask: Inside ``recording``: which positions count, as for a call.
+
         Returns:
             By name, such as ``blocks.0.attn.qkv.q``: (r, r) on the CPU, without gradient.
         """
         if self._switch.is_measuring:
-            self._remember(self._measured())
+            self._remember(self._measured(mask))
         if not self._last:
             raise RuntimeError(
                 "nothing is recorded yet: call the regulariser after a forward pass that trains, or "
@@ -287,10 +290,10 @@ class ReSoRA:
             for name, one in taking_part.items()
         ]
 
-    def _measured(self) -> list[Matrices]:
+    def _measured(self, mask: Mask = None) -> list[Matrices]:
         factors = {name: _factors(name, layer) for name, layer in self.layers.items()}
         return [
-            self._samples(name, one, "token", None, None)
+            self._samples(name, one, "token", mask, None)
             for name, one in factors.items()
             if one is not None and self._recorders[name].z
         ]

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from benchmarks.cost.spec import COST
 from benchmarks.fewshot.spec import FEWSHOT
+from benchmarks.flickr30k.spec import FLICKR30K
 from benchmarks.harness.cell import PARTS, Cell, Selector
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.spec import Benchmark, Scale
@@ -14,7 +15,7 @@ from benchmarks.method_cost.spec import METHOD_COST
 from benchmarks.vtab1k.spec import VTAB1K
 
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (VTAB1K, FEWSHOT, COST, METHOD_COST)
+    benchmark.name: benchmark for benchmark in (VTAB1K, FEWSHOT, FLICKR30K, COST, METHOD_COST)
 }
 """All benchmarks by name; add a new one's ``spec.py`` object here."""
 

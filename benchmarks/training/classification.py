@@ -24,6 +24,7 @@ from benchmarks.training.data import (
     open_stream,
     require_task,
 )
+from benchmarks.training.trainer import Problem
 from benchmarks.weights import FOLDER
 
 EVALUATION_BATCH = 250
@@ -36,10 +37,11 @@ def weight_files(context: Context) -> backbones.Files:
     return backbones.Files(context.data / FOLDER, context.weights)
 
 
-class ImageClassification:
+class ImageClassification(Problem):
     """Data on the device, cross-entropy, top-1 accuracy on the test and validation splits."""
 
     metric = "top1_accuracy"
+    metrics: tuple[str, ...] = (metric,)
 
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the splits that the configuration names."""
@@ -80,6 +82,11 @@ class ImageClassification:
     def steps(self) -> int:
         """How many batches an epoch has."""
         return len(self.train) // self.batch_size
+
+    @property
+    def counted(self) -> dict[str, tuple[str, ...]]:
+        """What is trained besides the method's own: name in a record's cost -> submodules."""
+        return {"head_params": (self.head,)}
 
     def build(self) -> nn.Module:
         """Return the pre-trained backbone with a fresh head, on the device."""

@@ -1,10 +1,10 @@
-"""One stage of training: AdamW, cosine with warm-up, the loss plus a penalty, an epoch at a time."""
+"""One stage of training: AdamW with a schedule, the loss plus a penalty, an epoch at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -16,16 +16,22 @@ from benchmarks.training import checkpoint
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
 
+DECAY = 0.1
+"""What a step of the schedule leaves of the learning rate."""
+
 
 class Diverged(Exception):
     """Training does not come to a usable model; the message says by which sign."""
 
 
 class Problem(Protocol):
-    """What a benchmark gives to the trainer."""
+    """What a benchmark gives to the trainer; the methods with a body are what most benchmarks do."""
 
     chance_loss: float
     """Loss of an answer that knows nothing."""
+
+    mask: Tensor | None = None
+    """Which positions of the batch just computed count in a penalty, (B, T) of bool; None: all do."""
 
     @property
     def steps(self) -> int:
@@ -40,10 +46,44 @@ class Problem(Protocol):
     def evaluate(self, model: nn.Module) -> dict[str, float | None]:
         """Return metrics by series name, such as ``test_top1_accuracy``; None for what is not had."""
 
+    def start_epoch(self, epoch: int, plan: Plan) -> None:
+        """Prepare for an epoch of a stage, counted from 0; a loss may change with it."""
+        del epoch, plan
+
+    def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
+        """Say by which sign training has come to no usable model; None: it may have.
+
+        Args:
+            losses: The mean training loss of each epoch so far.
+            is_last: Whether the stage is at its end.
+        """
+        # A spike may pass, so being far above chance counts only at the end.
+        if not is_last or losses[-1] <= 10 * self.chance_loss:
+            return None
+        return (
+            f"the training loss ended at {losses[-1]:.3g}, over ten times that of knowing nothing "
+            f"({self.chance_loss:.3g})"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The numbers of one stage: the section ``stage1`` or ``stage2`` of a configuration."""
+    """The numbers of one stage: the section ``stage1`` or ``stage2`` of a configuration.
+
+    Attributes:
+        epochs: How many.
+        batch_size: Examples of a step.
+        learning_rate: At its highest.
+        weight_decay: Decoupled (AdamW).
+        warmup_epochs: Epochs in which the learning rate rises linearly.
+        evaluate_every: Epochs from one evaluation to the next; the last epoch always has one.
+        decay_epoch: The epoch, from 0, from which on the learning rate is a tenth. None: it falls along a
+            cosine, to zero at the end.
+        clip_norm: The norm that the gradient of all parameters together is cut to; None: it is not.
+        decays_vectors: Whether vectors (biases, norms, scales) decay as matrices do.
+        rate_factors: Factors of the learning rate, by the first part of a parameter's name.
+        warm_epochs: For a problem whose loss is a gentler one in the first epochs: how many.
+    """
 
     epochs: int
     batch_size: int
@@ -51,11 +91,18 @@ class Plan:
     weight_decay: float
     warmup_epochs: int
     evaluate_every: int
+    decay_epoch: int | None = None
+    clip_norm: float | None = None
+    decays_vectors: bool = False
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    warm_epochs: int = 0
 
     @classmethod
-    def of(cls, section: dict[str, Any]) -> Plan:
+    def of(cls, section: Mapping[str, Any]) -> Plan:
         """Read a plan from a configuration's section, which may hold more."""
-        return cls(**{name: section[name] for name in cls.__dataclass_fields__})
+        needed = [one.name for one in fields(cls) if one.default is one.default_factory is MISSING]
+        given = [one.name for one in fields(cls) if one.name in section]
+        return cls(**{name: section[name] for name in dict.fromkeys([*needed, *given])})
 
 
 @dataclass(kw_only=True)
@@ -112,15 +159,16 @@ class Stage:
         self.method, self.is_first = method, is_first
         self.penalty, self.on_epoch = penalty, on_epoch
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, plan.weight_decay), lr=plan.learning_rate, fused=True
+            _parameter_groups(model, plan), lr=plan.learning_rate, fused=True
         )
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.device = next(model.parameters()).device.type
 
     def run(self) -> Progress:
         """Train to the end of the stage, from where a killed run stopped.
 
         Raises:
-            Diverged: The loss is not finite after an epoch, or far above chance at the end.
+            Diverged: The loss is not finite after an epoch, or the problem sees no usable model.
         """
         progress = self._resume()
         while progress.epoch < self.plan.epochs:
@@ -134,21 +182,19 @@ class Stage:
                     f"the loss was not finite in epoch {progress.epoch} of {self.plan.epochs}"
                 )
             progress.add(epoch=progress.epoch, train_loss=loss, penalty=penalty)
+            is_last = progress.epoch == self.plan.epochs
+            losses = [value for value in progress.curves["train_loss"] if value is not None]
+            if (reason := self.problem.why_diverged(losses, is_last=is_last)) is not None:
+                raise Diverged(reason)
             self._evaluate(progress)
             self._save(progress)
             self.on_epoch(progress.epoch, self.plan.epochs)
-        # A spike may pass, so being far above chance counts only at the end.
-        final = progress.curves["train_loss"][-1]
-        if final is not None and final > 10 * self.problem.chance_loss:
-            raise Diverged(
-                f"the training loss ended at {final:.3g}, over ten times that of knowing nothing "
-                f"({self.problem.chance_loss:.3g})"
-            )
         return progress
 
     def train_epoch(self, epoch: int) -> tuple[float, float | None]:
         """Train one epoch; return the mean loss, and the mean penalty if there is one."""
         self.model.train()
+        self.problem.start_epoch(epoch, self.plan)
         losses, penalties = [], []
         steps = self.problem.steps
         for step, batch in enumerate(self.problem.batches(self.order_seed + epoch)):
@@ -173,6 +219,8 @@ class Stage:
             loss = loss + extra
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm)
         if method is not None:
             method.before_step(self.model, *at)
         self.optimizer.step()
@@ -185,11 +233,16 @@ class Stage:
         return (step if self.is_first else steps), steps
 
     def _set_learning_rate(self, epoch: float, *, step_share: float) -> None:
-        rate = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
+        rate = self.plan.learning_rate * self._share_of_rate(epoch)
         if epoch < self.plan.warmup_epochs:
             rate *= (epoch + step_share) / self.plan.warmup_epochs
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
+
+    def _share_of_rate(self, epoch: float) -> float:
+        if self.plan.decay_epoch is not None:
+            return 1.0 if epoch < self.plan.decay_epoch else DECAY
+        return 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
 
     def _evaluate(self, progress: Progress) -> None:
         is_last = progress.epoch == self.plan.epochs
@@ -229,10 +282,19 @@ class Stage:
         return Progress(**state["progress"])
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split what is trained: vectors (biases, norms, tokens' scales) are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _parameter_groups(model: nn.Module, plan: Plan) -> list[dict[str, Any]]:
+    """Split what is trained: by its factor of the learning rate, and vectors that are not decayed."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = plan.rate_factors.get(name.partition(".")[0], 1.0)
+            groups.setdefault(factor, []).append(parameter)
+    found: list[dict[str, Any]] = []
+    for factor, trained in groups.items():
+        # Optimizer states on disk have no factor where there is none.
+        more = {} if factor == 1.0 else {"factor": factor}
+        decayed = [p for p in trained if plan.decays_vectors or p.ndim > 1]
+        others = [p for p in trained if not plan.decays_vectors and p.ndim <= 1]
+        found.append({"params": decayed, "weight_decay": plan.weight_decay, **more})
+        found.append({"params": others, "weight_decay": 0.0, **more})
+    return found

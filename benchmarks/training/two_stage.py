@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,55 @@ from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
 from benchmarks.training.classification import ImageClassification
 from benchmarks.training.search import search_subnet
-from benchmarks.training.trainer import Plan, Progress, Stage
+from benchmarks.training.trainer import Plan, Problem, Progress, Stage
+from benchmarks.weights import Weights
 from resora import ReSoRA
 from resora.discovery import NoLowRankLayer
 from resora.petl import Method, make_method
 
 DEFINITION = "mean cos^2 between subspace activations over pairs, uncentred, tokens as samples"
+
+PROTOCOL = ("train", "val", "test", "normalisation")
+"""Settings of the data that a record's protocol repeats."""
+
+
+class ModelSource(Protocol):
+    """Where the model of a cell comes from."""
+
+    head: str
+    """Dotted name of the submodule that every method trains."""
+
+    device: str
+
+    def build(self) -> nn.Module:
+        """Return the pre-trained backbone with a fresh head, on the device."""
+
+
+class TwoStageProblem(Problem, ModelSource, Protocol):
+    """What a benchmark gives to a run of two stages."""
+
+    metric: str
+    """The metric that chooses an epoch; higher is better."""
+
+    metrics: tuple[str, ...]
+    """All metrics, the one that chooses among them."""
+
+    @property
+    def weights(self) -> Weights:
+        """Where the backbone's weights came from; known once a model is built."""
+
+    @property
+    def counted(self) -> Mapping[str, tuple[str, ...]]:
+        """What is trained besides the method's own: name in a record's cost -> submodules."""
+
+    def probe(self, model: nn.Module) -> None:
+        """Run the model forward on the examples on which redundancy is measured; sets ``mask``."""
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many examples are meant and how many are seen."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the data."""
 
 
 class MissingStage1(Exception):
@@ -47,7 +90,7 @@ def is_stage1_kept(cell: Cell, config: Config, context: Context) -> bool:
     return checkpoint.has_stage1(context.folder(cell.base), config_hash(stage1_config(config)))
 
 
-def run(cell: Cell, config: Config, context: Context, problem: ImageClassification) -> Outcome:
+def run(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) -> Outcome:
     """Train one cell, stage 1 or stage 2, and return what was measured."""
     started = perf_counter()
     if context.device.startswith("cuda"):
@@ -63,15 +106,17 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
         checkpoint.save_stage1(context.folder(cell), model, config_hash(config))
     checkpoint.drop_epoch(context.folder(cell))
     return Outcome(
-        metrics={problem.metric: _selected(progress.curves, problem.metric)},
+        metrics={
+            metric: _selected(progress.curves, metric, by=problem.metric)
+            for metric in problem.metrics
+        },
         curves={f"stage{stage}": progress.curves},
         redundancy=None
         if before is None
         else {"definition": DEFINITION, "start": before, "end": after},
         counts=problem.counts() | {"epochs": progress.epoch},
-        cost=_cost(model, problem.head, progress, perf_counter() - started, context.device),
-        protocol={key: config["data"][key] for key in ("train", "val", "test", "normalisation")}
-        | search,
+        cost=_cost(model, problem, progress, perf_counter() - started, context.device),
+        protocol={key: config["data"][key] for key in PROTOCOL if key in config["data"]} | search,
         data=problem.fingerprint(),
         weights=vars(problem.weights),
         stage1=stage1,
@@ -79,18 +124,20 @@ def run(cell: Cell, config: Config, context: Context, problem: ImageClassificati
 
 
 def _options(
-    cell: Cell, config: Config, context: Context, problem: ImageClassification
+    cell: Cell, config: Config, context: Context, problem: TwoStageProblem
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the method's options, and for the record the search that some of them come from."""
     if "search" in config:
+        if not isinstance(problem, ImageClassification):
+            raise NotImplementedError(
+                f"{cell}: a subnet is searched for in image classification alone"
+            )
         chosen = search_subnet(cell, config, context, problem)
         return chosen.options, {"search": chosen.record}
     return {key: value for key, value in config["method"].items() if key != "name"}, {}
 
 
-def adapt(
-    cell: Cell, options: dict[str, Any], problem: ImageClassification
-) -> tuple[nn.Module, Method]:
+def adapt(cell: Cell, options: dict[str, Any], problem: ModelSource) -> tuple[nn.Module, Method]:
     """Build the model of a cell and adapt it by its base method, with these options."""
     torch.manual_seed(seed_for("head", cell))
     model = problem.build()
@@ -115,7 +162,7 @@ def _train(
     cell: Cell,
     config: Config,
     context: Context,
-    problem: ImageClassification,
+    problem: TwoStageProblem,
     model: nn.Module,
     method: Method,
     *,
@@ -133,7 +180,7 @@ def _train(
         identity=config_hash(config),
         method=method,
         is_first=stage == 1,
-        penalty=regularizer,
+        penalty=None if regularizer is None else lambda: regularizer(mask=problem.mask),
         on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
     )
     try:
@@ -154,14 +201,14 @@ def regularizer_of(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
     )
 
 
-def _redundancy(model: nn.Module, problem: ImageClassification) -> dict[str, Any] | None:
+def _redundancy(model: nn.Module, problem: TwoStageProblem) -> dict[str, Any] | None:
     try:
         regularizer = ReSoRA(model, weight=0.0)
     except NoLowRankLayer:
         return None
     with regularizer.recording():
         problem.probe(model)
-    matrices = regularizer.redundancy()
+        matrices = regularizer.redundancy(mask=problem.mask)
     regularizer.close()
     by_matrix = {name: _mean_over_pairs(values) for name, values in matrices.items()}
     return {
@@ -201,27 +248,34 @@ def _mean_over_pairs(matrix: Tensor) -> float:
     return torch.triu(matrix, diagonal=1).sum().item() / pairs if pairs else 0.0
 
 
-def _selected(curves: dict[str, list[float | None]], metric: str) -> dict[str, float | None]:
-    """Apply every selection rule to the curves of one metric (higher is better)."""
-    test, val = curves[f"test_{metric}"], curves[f"val_{metric}"]
+def _selected(
+    curves: dict[str, list[float | None]], metric: str, *, by: str | None = None
+) -> dict[str, float | None]:
+    """Apply every selection rule to a metric: ``by`` (None: itself; higher is better) chooses the epoch."""
+    by = by or metric
+    test = curves[f"test_{metric}"]
     evaluated = [epoch for epoch, value in enumerate(test) if value is not None]
 
     def best_by(series: list[float | None]) -> int | None:
         values: Callable[[int], float] = lambda epoch: series[epoch] or 0.0  # noqa: E731
         return max(evaluated, key=values) if any(v is not None for v in series) else None
 
-    best_val = best_by(val)
+    best_val = best_by(curves[f"val_{by}"])
     return {
         "last_epoch": test[-1],
         "best_val": None if best_val is None else test[best_val],
-        "max_test": test[best_by(test) or 0],
+        "max_test": test[best_by(curves[f"test_{by}"]) or 0],
     }
 
 
 def _cost(
-    model: nn.Module, head: str, progress: Progress, seconds: float, device: str
+    model: nn.Module, problem: TwoStageProblem, progress: Progress, seconds: float, device: str
 ) -> dict[str, Any]:
-    of_head = {id(parameter) for parameter in model.get_submodule(head).parameters()}
+    parts = {
+        name: {id(p) for path in paths for p in model.get_submodule(path).parameters()}
+        for name, paths in problem.counted.items()
+    }
+    apart = set().union(*parts.values())
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else None
     return {
@@ -230,7 +284,7 @@ def _cost(
         "evaluate_seconds": progress.evaluate_seconds,
         "peak_gpu_memory_bytes": peak,
         "peak_process_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "trainable_params": sum(p.numel() for p in trained if id(p) not in of_head),
-        "head_params": sum(p.numel() for p in trained if id(p) in of_head),
+        "trainable_params": sum(p.numel() for p in trained if id(p) not in apart),
+        **{name: sum(p.numel() for p in trained if id(p) in of) for name, of in parts.items()},
         "total_params": sum(p.numel() for p in model.parameters()),
     }

@@ -21,6 +21,14 @@ def packed_data(tmp_path_factory) -> Path:
     _packed.pack_task(root, "dmlab", 6)
     _packed.pack_set(root, "cars", 24)
     _packed.pack_set(root, "pets", 16, doubled=True)
+    _packed.pack_pairs(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def blind_pairs(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("blind")
+    _packed.pack_pairs(root, is_blind=True)
     return root
 
 

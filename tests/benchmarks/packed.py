@@ -68,3 +68,67 @@ def pack_set(root: Path, name: str, num_classes: int, *, doubled: bool = False) 
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def pack_pairs(
+    root: Path, *, images: int = 26, regions: int = 4, seed: int = 0, is_blind: bool = False
+) -> Path:
+    """Write packed Flickr30K: an image shows one of 40 things, and its captions name it.
+
+    With ``is_blind`` all images look alike, so that nothing can be learnt.
+    """
+    folder = root / "embedded" / "flickr30k"
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    looks = random.random((40, 64)).astype(np.float32)
+    splits = {}
+    for split, count in (("train", images), ("dev", 6), ("test", 8)):
+        shown = random.integers(0, 40, count)
+        noise = random.random((count, regions, 64)).astype(np.float32)
+        features = looks[shown][:, None] + 0.3 * noise
+        if is_blind:
+            features = np.ones_like(features)
+        np.save(folder / f"{split}_ims.npy", features)
+        captions = [_caption(int(thing), random) for thing in shown for _ in range(5)]
+        words = [word for caption in captions for word in caption]
+        arrays = {
+            "pieces": np.concatenate(words).astype(np.int32),
+            "words": np.cumsum([0, *map(len, words)]),
+            "captions": np.cumsum([0, *map(len, captions)]),
+            "image": np.arange(count).repeat(5),
+        }
+        save_file(arrays, folder / f"{split}.captions.safetensors")
+        splits[split] = {
+            "n_images": count,
+            "n_captions": 5 * count,
+            "images_in_file": count,
+            "regions": regions,
+            "dim": 64,
+            "features": {
+                "file": f"{split}_ims.npy",
+                "repeated": False,
+                "bytes": (folder / f"{split}_ims.npy").stat().st_size,
+                "sha256": _sha256(folder / f"{split}_ims.npy"),
+            },
+            "captions_sha256": _sha256(folder / f"{split}.captions.safetensors"),
+        }
+    manifest = {
+        "schema": "resora.data/1",
+        "benchmark": "flickr30k",
+        "variant": "embedded",
+        "tokenizer": {
+            "name": "bert_micro",
+            "vocab_sha256": "0" * 64,
+            "size": 475,
+            "special": {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
+        },
+        "splits": splits,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def _caption(thing: int, random: np.random.Generator) -> list[list[int]]:
+    """Words of one or two pieces, one of which names the thing."""
+    others = [[int(piece)] for piece in random.integers(100, 475, int(random.integers(2, 9)))]
+    return [*others, [10 + thing, 50 + thing]]

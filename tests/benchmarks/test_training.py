@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks import backbones
 from benchmarks.training.data import Images, Normalisation
-from benchmarks.training.trainer import Plan, Stage
+from benchmarks.training.trainer import Plan, Problem, Stage
 from benchmarks.training.two_stage import _selected
 from resora.petl import make_method
 
@@ -49,7 +49,7 @@ def test_normalisation():
     assert images.inputs(slice(None)).unique().tolist() == [-1.0, 1.0]
 
 
-class OneBatch:
+class OneBatch(Problem):
     chance_loss = 1.0
     steps = 4
 

@@ -1,0 +1,70 @@
+"""Runs a cell of Flickr30K."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from benchmarks.flickr30k import bert, data
+from benchmarks.flickr30k.problem import ImageTextRetrieval
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.context import Context
+from benchmarks.harness.record import Outcome
+from benchmarks.harness.spec import Config
+from benchmarks.training import two_stage
+from benchmarks.training.classification import weight_files
+from benchmarks.training.trainer import Plan
+from benchmarks.training.two_stage import is_stage1_kept
+
+if TYPE_CHECKING:
+    from benchmarks.flickr30k.pace import Pace
+
+__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+
+SIZES = {
+    "folder": {"train": 145_000, "dev": 5_000, "test": 5_000},
+    "embedded": {"train": 7_500, "dev": 1_000, "test": 2_500},
+}
+"""Captions of each split, by variant of the data."""
+
+_paces: dict[tuple[str, str, str], Pace] = {}
+
+
+def require(cell: Cell, config: Config, context: Context) -> None:
+    """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
+    del cell
+    data.require(context.data, config["data"]["variant"])
+
+
+def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:
+    """Raise a ``UsageError`` that says which file of weights to put where, if it is not there."""
+    del cell
+    bert.find_weights(config["backbone"], weight_files(context), fetch=fetch)
+
+
+def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
+    """Return how long a cell will take by a few steps of its method on this machine, and their pace.
+
+    Reading and augmenting are left out.
+    """
+    from benchmarks.flickr30k.pace import measure
+
+    key = (cell.backbone, cell.method, context.device)
+    if key not in _paces:
+        _paces[key] = measure(cell, config, context)
+    pace, sizes = _paces[key], SIZES[config["data"]["variant"]]
+    plan = Plan.of(config["stage2" if "stage2" in config else "stage1"])
+    names, limits = config["data"], (config["data"]["limit_train"], config["data"]["limit_test"])
+    train, val, test = (
+        min(sizes[names[split]], limit or sizes[names[split]])
+        for split, limit in (("train", limits[0]), ("val", limits[1]), ("test", limits[1]))
+    )
+    evaluations = math.ceil(plan.epochs / plan.evaluate_every)
+    seconds = plan.epochs * (train // plan.batch_size) * pace.step_seconds
+    seconds += evaluations * (val + test) * pace.pair_seconds
+    return seconds, f"{cell.method} on {cell.backbone}: {pace}"
+
+
+def run(cell: Cell, config: Config, context: Context) -> Outcome:
+    """Train and evaluate one cell."""
+    return two_stage.run(cell, config, context, ImageTextRetrieval(config, context))

@@ -1,0 +1,147 @@
+"""The left half of Table 1, from hand-made records with known recalls."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from benchmarks.flickr30k.spec import FLICKR30K
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.record import Outcome, build_record
+from benchmarks.harness.store import Store
+from reports import claims, undeclared
+from reports.build import load_tables
+from reports.grid import load_grid
+from reports.layouts import joined, report
+from reports.retrieval import UNIT, meter_of
+from reports.tables import tabulate_grid
+
+(TABLE,) = FLICKR30K.tables
+SCALE = FLICKR30K.scales["micro"]
+# Rsum of each seed, in %
+RSUMS = {
+    "full": (300.0, 304.0, 308.0),
+    "lora-r8": (290.0, 292.0, 294.0),
+    "lora-r8+linear": (292.0, 294.1, 295.9),
+    "lora-r8+control": (292.0, 293.0, 294.0),
+}
+
+
+def write(results, method, seed, rsum, cost):
+    cell = Cell("flickr30k", "bert_micro", "f30k", method, seed)
+    metrics = {one.name: (0.25 if "_r" in one.name else 7.0) for one in FLICKR30K.metrics}
+    metrics |= {"rsum": rsum / 100, "i2t_r1": rsum / 1000, "t2i_r1": rsum / 2000}
+    rules = {
+        name: {"best_val": value, "last_epoch": 0.0, "max_test": 6.0}
+        for name, value in metrics.items()
+    }
+    record = build_record(
+        FLICKR30K,
+        SCALE,
+        cell,
+        FLICKR30K.config(cell, SCALE),
+        status="ok",
+        error=None,
+        outcome=Outcome(metrics=rules, redundancy=None, cost=cost),
+        sources={},
+        where={"code": {"commit": "0" * 16, "dirty": False}, "environment": {}, "hardware": {}},
+        run={},
+    )
+    Store(results, "micro").write(cell, record)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retrieval") / "results"
+    for method, rsums in RSUMS.items():
+        for seed, rsum in enumerate(rsums):
+            params = 879_104 if method == "full" else 16_384
+            cost = {"trainable_params": params, "head_params": 45_728}
+            cost |= {"peak_gpu_memory_bytes": None, "peak_process_memory_bytes": 2 * UNIT}
+            write(folder, method, seed, rsum, cost)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(results):
+    return report(TABLE, load_grid(FLICKR30K, SCALE, "bert_micro", results))
+
+
+def row(found, method):
+    (block,) = found.page.ours
+    return dict(zip([c.title for c in block.columns], dict(block.rows)[method], strict=True))
+
+
+def test_ours_beside_the_papers(found):
+    full = row(found, "full")
+    assert full["params\nadapter"].text == "0.8791"
+    assert full["params\ntotal"].text == "0.9248"
+    assert full["memory"].text == "2.000"
+    assert full["Rsum"].text == "304.0 ± 4.0"
+    assert full["I-T"].text == "30.4 ± 0.4"
+    assert full["T-I"].text == "15.2 ± 0.2"
+    assert full["paper\nRsum"].text == "513.5"
+    assert full["Δ base\n[95 %]"].text == ""
+    penalised = row(found, "lora-r8+linear")
+    assert penalised["Δ base\n[95 %]"].text.startswith("+2.00 [")
+    assert penalised["Δ base\n[95 %]"].text.endswith("↑")
+    assert penalised["Δ control\n[95 %]"].text.startswith("+1.00 [")
+    assert penalised["paper\nRsum"].text == "2.6 ↑"
+    assert row(found, "ssf")["Rsum"].text == "--"
+    assert "resident memory of the CPU's process" in " ".join(found.page.legend)
+
+
+def test_rows_are_the_papers_and_the_control(found):
+    assert [name for name, _ in found.page.ours[0].rows] == list(FLICKR30K.methods)
+    assert len(found.page.paper[0].rows) == 12
+    assert len(found.holes) == 9 * 3
+    assert found.absent is None
+
+
+def test_memory_of_gpus_and_cpus_is_never_in_one_column(results, tmp_path):
+    write(
+        tmp_path,
+        "full",
+        0,
+        300.0,
+        {"peak_gpu_memory_bytes": 5 * UNIT, "peak_process_memory_bytes": 1},
+    )
+    write(
+        tmp_path, "ssf", 0, 300.0, {"peak_gpu_memory_bytes": None, "peak_process_memory_bytes": 1}
+    )
+    grid = load_grid(FLICKR30K, SCALE, "bert_micro", tmp_path)
+    assert meter_of(tabulate_grid(TABLE, grid, has_tasks=False)) == "peak_gpu_memory_bytes"
+    half = report(TABLE, grid)
+    assert row(half, "full")["memory"].text == "5.000"
+    assert row(half, "ssf")["memory"].text == "--"
+
+
+def test_the_half_that_is_not_there_stands_beside_it(found):
+    (other,) = [one for one in undeclared.reports("micro", {"table6"}) if one.name == "table1"]
+    both = joined([found, other])
+    assert both.absent == "msrvtt"
+    assert both.page.title == "Table 1 · scale micro"
+    assert [block.title for block in both.page.ours] == [
+        "Ours: flickr30k on bert_micro",
+        "Ours: msrvtt on clip_vit_b32",
+    ]
+    lines = list(csv.DictReader(io.StringIO(both.csv)))
+    assert None not in lines[-1]
+    mine = {(line["benchmark"], line["method"], line["quantity"]): line for line in lines}
+    assert mine["flickr30k", "lora-r8", "rsum"]["mean"] == "292.0"
+    assert mine["flickr30k", "lora-r8", "rsum"]["paper_printed"] == "508.2"
+    assert mine["flickr30k", "lora-r8", "i2t_medr"]["mean"] == "7.0"
+    assert mine["flickr30k", "full", "params_m"]["paper_printed"] == "109.5"
+    assert mine["flickr30k", "lora-r8+linear", "rsum_over_control"]["n"] == "3"
+    assert mine["msrvtt", "full", "rsum"]["states"] == "not in the suite"
+
+
+def test_it_is_built_and_its_claim_is_judged(results):
+    (table,) = load_tables(results, "micro", "table1")
+    assert "flickr30k" in table.csv
+    judged = {claim.id: found for claim, found in claims.judge_all(results, "micro")}
+    assert judged["image-text"].verdict.value == "supported"
+    assert "lora-r8+linear − lora-r8: +2.00" in judged["image-text"].numbers[0]
+    assert judged["video-text"].verdict.value == "not run"
