@@ -92,8 +92,9 @@ def _prepare(args: argparse.Namespace) -> int:
         )
         return FAILED
     if args.force:
-        shutil.rmtree(packed.staging_of(folder), ignore_errors=True)
-    with _bar(clips) as bar:
+        for former in made.former(folder):
+            shutil.rmtree(former, ignore_errors=True)
+    with _bar(made.steps) as bar:
         manifest = made.prepare(args, folder, bar)
     print(f"{folder}: prepared")
     return _report(manifest)
@@ -142,8 +143,14 @@ class _Files:
         videos = annotations.find_videos(args.videos or args.root, names)
         words = tokens.published(args.data, args.vocab)
         self.job = packed.Job(listing, videos, words, self.size, {"variant": FOLDER})
-        self.head = self.job.full_head()
-        self.clips = len(names)
+        self.head = self.job.identity()
+        self.clips = self.steps = len(names)
+
+    def former(self, folder: Path) -> list[Path]:
+        """Return what an earlier run may have left, and this one would go on with."""
+        from data_prep.msrvtt import packed
+
+        return [packed.staging_of(folder)]
 
     def prepare(self, args: argparse.Namespace, folder: Path, bar: Any) -> dict[str, Any]:
         """Decode and pack."""
@@ -161,6 +168,14 @@ class _Generated:
         self.size = generated.SIZE
         self.head = generated.head(args.seed)
         self.clips = generated.CLIPS
+        self.steps = 2 * self.clips
+
+    def former(self, folder: Path) -> list[Path]:
+        """Return what an earlier run may have left, and this one would go on with."""
+        from data_prep.msrvtt import generated, packed
+
+        files = generated.files_folder(folder)
+        return [packed.staging_of(folder), packed.staging_of(files), files]
 
     def prepare(self, args: argparse.Namespace, folder: Path, bar: Any) -> dict[str, Any]:
         """Write videos and annotations, then decode and pack them."""

@@ -56,6 +56,10 @@ class Job:
     size: int
     head: Mapping[str, Any]
 
+    def identity(self) -> dict[str, Any]:
+        """Return the part of the manifest that says whether what is prepared is what is asked for."""
+        return {key: value for key, value in self.full_head().items() if key != video.LIBRARIES}
+
     def full_head(self) -> dict[str, Any]:
         """Return the part of the manifest that has to be the same for a run to go on with another's work."""
         return (

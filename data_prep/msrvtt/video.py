@@ -19,6 +19,7 @@ from data_prep.msrvtt import sampling
 
 Pixels = npt.NDArray[np.uint8]
 
+LIBRARIES = "libraries"
 _LOST_SECONDS = sampling.PER_SECOND
 """A clip that ends this long before its announced end lacks a frame that would have been taken."""
 
@@ -44,12 +45,15 @@ def about(size: int) -> dict[str, Any]:
             "max_frames": sampling.MAX_FRAMES,
             "of_more": "linspace with the first and the last, cut to integers",
         },
-        "decoding": f"av {av.__version__}, ffmpeg {av.ffmpeg_version_info}",
         "resizing": {
             "short_side": size,
             "interpolation": "bicubic",
             "crop": [size, size],
-            "library": f"pillow {PIL.__version__}",
+        },
+        LIBRARIES: {
+            "av": av.__version__,
+            "ffmpeg": av.ffmpeg_version_info,
+            "pillow": PIL.__version__,
         },
     }
 
