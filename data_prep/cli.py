@@ -86,9 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         choices=SOURCES,
         default="embedded",
-        help="where the data come from: generated here (embedded, default), tensorflow-datasets "
-        "(tfds), or files with lists (folder); of few-shot sets also our own draw from unpacked archives "
-        "(folder-drawn) or tensorflow-datasets (tfds-drawn)",
+        help="where the data come from: generated here (embedded, default), tensorflow-datasets (tfds), or "
+        "files with lists (folder); of few-shot sets also our own draw from both (folder-drawn, tfds-drawn)",
     )
     prepare.add_argument(
         "--root",
@@ -103,15 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="seed of the generated data (default: 0)"
     )
     prepare.add_argument(
-        "--jobs",
-        type=int,
-        default=_cores(),
-        help="threads, or for videos processes, that decode (default: one a core)",
+        "--jobs", type=int, default=_cores(), help="threads or processes (default: cores)"
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be done")
     prepare.add_argument("--force", action="store_true", help="prepare again what is prepared")
-    cli_flickr30k.add_options(prepare)
-    cli_msrvtt.add_options(prepare)
+    for apart in APART.values():
+        apart.add_options(prepare)
     for name, text in (
         ("verify", "Check packed data: hashes, shapes, counts, labels."),
         ("show", "Draw a contact sheet of images with their labels."),

@@ -63,7 +63,9 @@ def _prepare(args: argparse.Namespace) -> int:
     # --root says enough: there is nothing to be read for the generated clips.
     variant = FOLDER if args.root is not None else args.source
     if variant == FOLDER and args.root is None:
-        return _usage("--source folder needs --root: the folder with MSRVTT_data.json and its lists")
+        return _usage(
+            "--source folder needs --root: the folder with MSRVTT_data.json and its lists"
+        )
     given = [
         f"--{name.replace('_', '-')}"
         for name in ("vocab", "other_sizes", "videos", "size")
@@ -119,14 +121,19 @@ def _report(manifest: Mapping[str, Any]) -> int:
             named: dict[str, str] = entry[kind]
             if not named:
                 continue
-            print(f"{split}: {len(named):,} of {entry['n_listed']:,} clips {what}:", file=sys.stderr)
+            print(
+                f"{split}: {len(named):,} of {entry['n_listed']:,} clips {what}:", file=sys.stderr
+            )
             for clip, why in list(named.items())[:_NAMED]:
                 print(f"  {clip}: {why}", file=sys.stderr)
             if len(named) > _NAMED:
                 print(f"  and {len(named) - _NAMED:,} more; {MANIFEST} has all", file=sys.stderr)
             code = INCOMPLETE if kind == "left_out" else code
     if code == INCOMPLETE:
-        print("with these videos in place, the same command with --force takes them in", file=sys.stderr)
+        print(
+            "with these videos in place, the same command with --force takes them in",
+            file=sys.stderr,
+        )
     return code
 
 
@@ -134,13 +141,13 @@ class _Files:
     """The files of ``--root``: annotations read, videos found but not opened."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        from data_prep.msrvtt import annotations, packed, tokens
+        from data_prep.msrvtt import lists, packed, tokens
 
         self.size = SIZE if args.size is None else args.size
-        folder = annotations.find(args.root)
-        listing = annotations.look(folder, other_sizes=args.other_sizes)
+        folder = lists.find(args.root)
+        listing = lists.look(folder, other_sizes=args.other_sizes)
         names = [clip for captions in listing.captions.values() for clip in captions]
-        videos = annotations.find_videos(args.videos or args.root, names)
+        videos = lists.find_videos(args.videos or args.root, names)
         words = tokens.published(args.data, args.vocab)
         self.job = packed.Job(listing, videos, words, self.size, {"variant": FOLDER})
         self.head = self.job.identity()

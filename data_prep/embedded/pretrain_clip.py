@@ -1,6 +1,7 @@
 """Pre-trains the embedded world's small CLIP: ``python -m data_prep.embedded.pretrain_clip``.
 
-Pictures and captions of a broader world than the benchmark's clips are matched within the batch, both ways. Writes a
+Pictures and captions of a broader world than the benchmark's clips are matched within the batch, both
+ways. Writes a
 folder in Hugging Face's layout, in half precision.
 """
 
@@ -100,9 +101,7 @@ def scores(model: CLIPModel, batch: upstream.Batch) -> Tensor:
     """Return the scaled cosines (B, B) of each picture with each caption."""
     tokens = torch.from_numpy(batch.tokens)
     there = torch.arange(tokens.shape[1]) <= tokens.argmax(dim=1, keepdim=True)
-    found = model(
-        input_ids=tokens, attention_mask=there.long(), pixel_values=pixels(batch.images)
-    )
+    found = model(input_ids=tokens, attention_mask=there.long(), pixel_values=pixels(batch.images))
     logits: Tensor = found.logits_per_image
     return logits
 
@@ -249,7 +248,8 @@ def record(run: Run, held_out: dict[str, float], weights: bytes, finished: bool)
             "description": "pictures of a broader world with a caption each, every second one a twin of the "
             "one before; no clip, no frame and no caption of the benchmark, and nothing that moves",
         },
-        "target": f"which caption of the batch of {run.args.batch} is the picture's, and which picture is the "
+        "target": f"which caption of the batch of {run.args.batch} is the picture's, and which "
+        "picture is the "
         "caption's; the scale of the cosines is learned, at most 100",
         "optimiser": {
             "name": "AdamW",

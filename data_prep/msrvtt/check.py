@@ -37,7 +37,9 @@ def check(data: Path, variant: str, head: Mapping[str, Any], *, whole: bool = Tr
         return findings
     for key, value in ({"benchmark": packed.BENCHMARK, "variant": variant} | dict(head)).items():
         if manifest.get(key) != value:
-            findings.wrong.append(f"{path}: {key} is {_short(manifest.get(key))}, not {_short(value)}")
+            findings.wrong.append(
+                f"{path}: {key} is {_short(manifest.get(key))}, not {_short(value)}"
+            )
     for split, entry in entries.items():
         try:
             counts = _check_frames(folder / packed.frames_file(split), entry, size, whole, findings)
@@ -93,14 +95,20 @@ def _check_frames(
 
 
 def _check_captions(
-    path: Path, entry: Mapping[str, Any], special: Mapping[str, int], counts: Any, findings: Findings
+    path: Path,
+    entry: Mapping[str, Any],
+    special: Mapping[str, int],
+    counts: Any,
+    findings: Findings,
 ) -> None:
     arrays = _opened(path, entry["captions_sha256"], True, findings)
     if arrays is None:
         return
     tokens, clips = np.asarray(arrays["tokens"]), np.asarray(arrays["clips"])
     if not len(tokens) == len(clips) == entry["n_captions"]:
-        findings.wrong.append(f"{path}: {len(tokens)} captions, {entry['n_captions']} by the manifest")
+        findings.wrong.append(
+            f"{path}: {len(tokens)} captions, {entry['n_captions']} by the manifest"
+        )
         return
     wrong = packed.faults_of_tokens(tokens, special)
     if counts is not None:

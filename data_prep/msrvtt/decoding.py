@@ -1,7 +1,9 @@
 """Videos decoded by several processes into one file; a run that is killed goes on where it was.
 
-Each process writes the frames of its clip into the file, which is mapped to memory; the main process then adds a line to
-a journal, with a checksum of what was written. What the journal lacks, or what differs from it, is decoded again.
+Each process writes the frames of its clip into the file, which is mapped to memory; the main process then
+adds a line to
+a journal, with a checksum of what was written. What the journal lacks, or what differs from it, is decoded
+again.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ def decode_all(
     """Decode videos, each into its row of ``frames``; return what became of each.
 
     Args:
-        file: Safetensors with ``frames`` uint8 (n, 12, 3, size, size) and ``counts`` int64 (n,): a row for each
+        file: Safetensors with ``frames`` uint8 (n, 12, 3, size, size) and ``counts`` int64 (n,): a row for
+        each
             of ``videos``, in order. Rows of clips without frames, and frames beyond a clip's count, are zero.
         journal: The file of what is done; both are written, or gone on with.
         videos: Clip -> its file, or None where there is none.
@@ -188,7 +191,8 @@ def _over_processes(
             del futures[future]
     except BrokenProcessPool as error:
         raise DataError(
-            f"a process that decodes was ended from without (memory?), {len(futures):,} clips before the end; the "
+            f"a process that decodes was ended from without (memory?), {len(futures):,} clips "
+            f"before the end; the "
             "same command goes on, and with --jobs 1 it ends at the clip that does it"
         ) from error
     finally:

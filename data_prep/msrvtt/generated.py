@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.embedded import msrvtt
-from data_prep.msrvtt import annotations, packed
+from data_prep.msrvtt import lists, packed
 from data_prep.msrvtt.tokens import ClipTokens
 
 VARIANT = "embedded"
@@ -42,11 +42,11 @@ def prepare(
     from data_prep.embedded.msrvtt import files  # imports FFmpeg
 
     root = files.write(files_folder(folder), seed, jobs=jobs, tick=tick)
-    listing = annotations.look(root, other_sizes=True)
+    listing = lists.look(root, other_sizes=True)
     names = [clip for captions in listing.captions.values() for clip in captions]
     job = packed.Job(
         listing,
-        annotations.find_videos(root, names),
+        lists.find_videos(root, names),
         ClipTokens(CLIP, VOCABULARY),
         SIZE,
         head(seed),

@@ -2,15 +2,21 @@
 
 A folder ``<data>/<variant>/msrvtt`` holds, for each split (train: the list of 9,000; test: 1k-A):
 
-- ``<split>.frames.safetensors``: ``frames`` uint8 (n, 12, 3, S, S), a row a clip; ``counts`` int64 (n,), how many of the twelve
-  are frames, from the first on. The others are zero, and so is the whole row of a clip that was left out, whose count
+- ``<split>.frames.safetensors``: ``frames`` uint8 (n, 12, 3, S, S), a row a clip; ``counts`` int64 (n,),
+how many of the twelve
+  are frames, from the first on. The others are zero, and so is the whole row of a clip that was left out,
+  whose count
   is 0. 18 GB for MSR-VTT: map it to memory (``tensors_file.open_arrays``, or safetensors' ``safe_open``).
-- ``<split>.captions.safetensors``: ``tokens`` int32 (C, 32), each with start and end, padded with 0; ``lengths`` int64 (C,), tokens
-  with start and end; ``clips`` int64 (C,), the row of each caption's clip. No caption is of a clip that was left out.
+- ``<split>.captions.safetensors``: ``tokens`` int32 (C, 32), each with start and end, padded with 0;
+``lengths`` int64 (C,), tokens
+  with start and end; ``clips`` int64 (C,), the row of each caption's clip. No caption is of a clip that
+  was left out.
 - ``<split>.clips.txt``: the name of each row's clip; ``<split>.caps.txt``: each caption as text.
 
-``lists.safetensors`` holds the rows of each list, without clips that were left out: ``train_9k``, ``train_7k``, ``test_1ka``, int64.
-``manifest.json`` is written last: counts, hashes, how was sampled, and by name each clip that was left out or noted.
+``lists.safetensors`` holds the rows of each list, without clips that were left out: ``train_9k``,
+``train_7k``, ``test_1ka``, int64.
+``manifest.json`` is written last: counts, hashes, how was sampled, and by name each clip that was left out
+or noted.
 """
 
 from __future__ import annotations
@@ -27,7 +33,7 @@ import numpy.typing as npt
 from data_prep import tensors_file
 from data_prep.errors import DataError
 from data_prep.msrvtt import decoding, sampling, video
-from data_prep.msrvtt.annotations import Listing
+from data_prep.msrvtt.lists import Listing
 from data_prep.msrvtt.tokens import PADDING, ClipTokens
 from data_prep.pack import MANIFEST, SCHEMA
 from data_prep.whole_files import move_folder, sha256, write_json
@@ -133,8 +139,9 @@ def prepare(
         if not any(one.count for one in done.values()):
             first = next(iter(done.values()))
             shutil.rmtree(staging)
+            why = "; ".join(first.notes)
             raise DataError(
-                f"{split}: none of its {len(done):,} clips can be read; {first.clip}: {'; '.join(first.notes)}"
+                f"{split}: none of its {len(done):,} clips can be read; {first.clip}: {why}"
             )
         rows |= _rows_of_lists(split, done, job.listing)
         entries[split] = _about_clips(done) | _write_captions(staging, split, captions, done, job)
@@ -211,7 +218,8 @@ def _write_captions(
     tokens = job.tokens.rows(caption for _, caption in there)
     values: dict[str, npt.NDArray[Any]] = {
         "tokens": tokens,
-        "lengths": (tokens == job.tokens.about()["special"]["end"]).argmax(axis=1).astype(np.int64) + 1,
+        "lengths": (tokens == job.tokens.about()["special"]["end"]).argmax(axis=1).astype(np.int64)
+        + 1,
         "clips": np.asarray([row for row, _ in there], dtype=np.int64),
     }
     path = staging / captions_file(split)

@@ -3,8 +3,10 @@
 CLIP4Clip (ArrowLuo/CLIP4Clip, ``rawvideo_util.py`` and ``dataloader_msrvtt_retrieval.py``, with
 ``feature_framerate`` 1, ``max_frames`` 12 and ``slice_framepos`` 2) takes the frames 0, r, 2r, ... of a clip
 with r frames a second, r cut to an integer, until there are no more; of more than twelve it keeps
-``linspace(0, L - 1, 12)``, cut to integers. Frames are numbered by their time here, which is the same where they come
-at a constant rate; where they do not, a frame counts for as long as it is on the screen.
+``linspace(0, L - 1, 12)``, cut to integers. Frames are numbered by their time here, which is the same
+where they come
+at a constant rate; where they do not, a frame counts for as long as it is on the screen,
+to half a frame's length.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def each_second(frames: Iterable[tuple[Frame, int]], step: int) -> Iterator[Fram
 
 
 def spread(count: int, most: int = MAX_FRAMES) -> list[int]:
-    """Return which of ``count`` frames are kept: all, or ``most`` evenly spread with the first and the last."""
+    """Return which of ``count`` frames are kept: all, or ``most`` from the first to the last."""
     if count <= most:
         return list(range(count))
     chosen: list[int] = np.linspace(0, count - 1, most, dtype=np.int64).tolist()

@@ -55,4 +55,6 @@ def draw(data: Path, variant: str, out: Path, *, split: str = "test", count: int
 def _tile(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Image.Image:
     """Turn (3, S, S) into a square that shows small frames pixel by pixel."""
     how = Image.Resampling.NEAREST if pixels.shape[-1] < TILE else Image.Resampling.BICUBIC
-    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).resize((TILE, TILE), how)
+    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).resize(
+        (TILE, TILE), how
+    )

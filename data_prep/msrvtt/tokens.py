@@ -1,4 +1,4 @@
-"""Captions as CLIP's tokens: cleaned, cut by byte-pair encoding, between a start and an end, once and for all."""
+"""Captions as CLIP's tokens: cleaned, cut by byte-pair encoding, between a start and an end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data_prep.errors import DataError
 from data_prep.torchvision_guard import ensure_torchvision
 
 TEXT_LENGTH = 32
-"""Tokens of a caption with start and end: CLIP4Clip's ``max_words``, not the 77 that CLIP has positions for."""
+"""Tokens of a caption with start and end: CLIP4Clip's ``max_words``, not CLIP's 77."""
 PADDING = 0
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
@@ -32,7 +32,11 @@ Rows = npt.NDArray[np.int32]
 
 def byte_letters() -> list[str]:
     """Return the printable letter that byte-level BPE writes for each byte, in CLIP's order of tokens."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), 256)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), 256),
+    ]
     others = [byte for byte in range(256) if byte not in printable]
     return [*map(chr, printable), *(chr(256 + number) for number in range(len(others)))]
 
@@ -67,7 +71,9 @@ class ClipTokens:
         absent = [token for token in (START, END) if token not in vocabulary]
         if absent or vocabulary[END] != max(vocabulary.values()):
             # CLIP4Clip and CLIP find the end of a text as its largest token.
-            what = f"no {' and no '.join(absent)} in it" if absent else f"{END} is not its last token"
+            what = (
+                f"no {' and no '.join(absent)} in it" if absent else f"{END} is not its last token"
+            )
             raise DataError(f"{path}: not a vocabulary of CLIP's kind: {what}")
         self.vocabulary = vocabulary
         self.sha256 = _sha256_of(vocabulary, merges)

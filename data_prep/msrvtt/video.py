@@ -112,7 +112,9 @@ class _Decoding:
                 packet = next(self.packets)
             except StopIteration:
                 return
-            except av.error.FFmpegError:  # the file ends, or is damaged, where a packet should begin
+            except (
+                av.error.FFmpegError
+            ):  # the file ends, or is damaged, where a packet should begin
                 self.damaged += 1
                 return
             try:
@@ -158,9 +160,7 @@ def _taken(decoding: _Decoding, rate: Fraction, size: int, notes: list[str]) -> 
     """Return the frames that are kept, resized."""
     resized: list[Pixels] = []
     before: Any = None
-    for frame in sampling.each_second(
-        sampling.numbered(decoding, rate), sampling.step_of(rate)
-    ):
+    for frame in sampling.each_second(sampling.numbered(decoding, rate), sampling.step_of(rate)):
         if frame is not before:
             pixels = fit(_upright(frame, notes), size)
         before = frame

@@ -18,7 +18,7 @@ import av
 from data_prep.embedded import msrvtt
 from data_prep.embedded.msrvtt import drawing
 from data_prep.embedded.msrvtt.scene import Scene
-from data_prep.msrvtt.annotations import DATA, TEST_1KA, TRAIN_7K, TRAIN_9K
+from data_prep.msrvtt.lists import DATA, TEST_1KA, TRAIN_7K, TRAIN_9K
 from data_prep.whole_files import move_folder, write_json
 
 VIDEOS = "videos"

@@ -1,6 +1,7 @@
 """What the embedded clips show and the words for it, and the broader world that their CLIP is pre-trained on.
 
-The first word of a tuple names the meaning; the others are its synonyms. The broader world shows pictures, in which
+The first word of a tuple names the meaning; the others are its synonyms. The broader world shows pictures,
+in which
 nothing moves; it lacks some of the clips' shapes, colours and grounds and has others, and it lacks a
 third of the words for those that it shares.
 """
@@ -92,8 +93,12 @@ COLOURS = _named(
     "brown chestnut",
 )
 SIZES = _named("small little tiny", "big large huge")
-PATTERNS = {"plain": (), "striped": ("striped", "banded"), "hollow": ("hollow", "outlined")}
-GROUNDS = {
+PATTERNS: dict[str, Words] = {
+    "plain": (),
+    "striped": ("striped", "banded"),
+    "hollow": ("hollow", "outlined"),
+}
+GROUNDS: dict[str, Words] = {
     "meadow": ("on the meadow", "over green grass", "on a lawn"),
     "sky": ("in the sky", "in front of the sky", "against a bright sky"),
     "night": ("at night", "under the stars", "in the dark"),
@@ -101,7 +106,7 @@ GROUNDS = {
     "wall": ("in front of a wall", "against bricks", "before a brick wall"),
     "water": ("on the water", "over the waves", "at sea"),
 }
-RELATIONS = {
+RELATIONS: dict[str, Words] = {
     "left": ("left of", "to the left of"),
     "right": ("right of", "to the right of"),
     "above": ("above", "over"),
@@ -124,15 +129,11 @@ MOTIONS = {
     "bounce": _motion(
         "bounces, bouncing", "hops, hopping", "jumps up and down, jumping up and down"
     ),
-    "circle": _motion(
-        "circles, circling", "runs in a circle, running in a circle", "orbits, orbiting"
-    ),
+    "circle": _motion("circles, circling", "runs around, running around", "orbits, orbiting"),
     "turn": _motion("turns, turning", "rotates, rotating", "spins, spinning"),
     "grow": _motion("grows, growing", "gets bigger, getting bigger", "swells, swelling"),
     "shrink": _motion("shrinks, shrinking", "gets smaller, getting smaller", "dwindles, dwindling"),
-    "blink": _motion(
-        "blinks, blinking", "flashes, flashing", "comes and goes, coming and going"
-    ),
+    "blink": _motion("blinks, blinking", "flashes, flashing", "comes and goes, coming and going"),
     "wait": _motion("stays still, staying still", "waits, waiting", "rests, resting"),
 }
 

@@ -143,7 +143,7 @@ def _placed(things: list[Thing], rng: Rng) -> tuple[Thing, ...]:
 
 
 def twin(scene: Scene, rng: Rng, *, what: str) -> Scene:
-    """Return the same scene with colours, motions or shapes of two things exchanged; texture and length are new.
+    """Return the same scene with a look or the motion of two things exchanged; texture and length are new.
 
     Args:
         scene: At least two things.
@@ -164,7 +164,7 @@ def twin(scene: Scene, rng: Rng, *, what: str) -> Scene:
 
 
 def relations(first: Thing, second: Thing) -> list[str]:
-    """Return how the first thing lies to the second, the clearer relation first; ``near`` if none is clear."""
+    """Return how the first thing lies to the second, the clearest first; ``near`` if none is."""
     across, down = first.x - second.x, first.y - second.y
     found = []
     if abs(across) > _CLEAR and first.motion not in ACROSS and second.motion not in ACROSS:

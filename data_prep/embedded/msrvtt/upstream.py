@@ -1,8 +1,11 @@
 """Pictures with captions that the small CLIP is pre-trained on.
 
-No clip and no frame of one is among them: the broader world shows pictures, lacks some shapes, colours and grounds of the
-clips and a third of the words, and says nothing of motion; its scenes come from seeds of their own. Every second
-picture is the twin of the one before: two of its things have exchanged colours or shapes. To tell the captions of twins
+No clip and no frame of one is among them: the broader world shows pictures, lacks some shapes, colours and
+grounds of the
+clips and a third of the words, and says nothing of motion; its scenes come from seeds of their own. Every
+second
+picture is the twin of the one before: two of its things have exchanged colours or shapes. To tell the
+captions of twins
 apart, one has to see which thing has which colour.
 """
 

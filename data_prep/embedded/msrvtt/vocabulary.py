@@ -1,4 +1,4 @@
-"""The vocabulary of the embedded world's CLIP: byte-pair encoding, learned from the words of both lexicons."""
+"""The vocabulary of the embedded world's CLIP: byte-pair encoding of both lexicons' words."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
+from itertools import pairwise
 
 from data_prep.embedded.msrvtt.lexicon import BROAD, CLIPS, Motion, World
 from data_prep.msrvtt.tokens import MERGES, VOCABULARY, tokens_of
 
 _GLUE = "a an the is and while there of video picture one can see , .".split()
-MOST_MERGES = 420
+MOST_MERGES = 480
 
 Pair = tuple[str, str]
 
@@ -34,14 +35,14 @@ def _of(world: World) -> Iterator[str]:
 
 
 def merges() -> list[Pair]:
-    """Return pairs in the order in which they are merged: the most frequent first, of equals the first by name."""
+    """Return pairs in the order of merging: the most frequent first, of equals the first by name."""
     counts = Counter(words())
     cut = {word: [*word[:-1], f"{word[-1]}</w>"] for word in counts}
     found: list[Pair] = []
     while len(found) < MOST_MERGES:
         pairs: Counter[Pair] = Counter()
         for word, letters in cut.items():
-            for pair in zip(letters, letters[1:], strict=False):
+            for pair in pairwise(letters):
                 pairs[pair] += counts[word]
         if not pairs:
             break

@@ -1,6 +1,7 @@
 """MSR-VTT's annotations and lists, read and checked before any video is opened.
 
-``MSRVTT_data.json`` has 20 sentences for each of 10,000 clips. Clips are trained on by a list of 9,000 or of 7,010, and
+``MSRVTT_data.json`` has 20 sentences for each of 10,000 clips. Clips are trained on by a list of 9,000 or
+of 7,010, and
 tested by the list 1k-A (``MSRVTT_JSFUSION_test.csv``): 1,000 clips with one sentence each.
 """
 
@@ -69,7 +70,8 @@ def find(root: Path) -> Path:
         if len(absent) < len(names):
             raise DataError(f"{folder.resolve()}: no {', '.join(absent)}: an incomplete copy")
     raise DataError(
-        f"{root}: no {', '.join(names)} there, nor in {', '.join(SUBFOLDERS[1:])} below it; --root is the folder "
+        f"{root}: no {', '.join(names)} there, nor in {', '.join(SUBFOLDERS[1:])} below it; "
+        f"--root is the folder "
         "of CLIP4Clip's 'msrvtt_data'"
     )
 
@@ -99,7 +101,9 @@ def look(folder: Path, *, other_sizes: bool = False) -> Listing:
     _refuse_strangers(folder / TRAIN_7K, [row[0] for row in smaller], set(listed), TRAIN_9K)
     both = sorted(set(listed) & {row[0] for row in test})
     if both:
-        raise DataError(f"{folder / TEST_1KA}: {_some(both)} in {TRAIN_9K} too: trained and tested on")
+        raise DataError(
+            f"{folder / TEST_1KA}: {_some(both)} in {TRAIN_9K} too: trained and tested on"
+        )
     _refuse_strangers(folder / TRAIN_9K, listed, set(sentences), DATA)
     said = {clip: tuple(sentences[clip]) for clip in listed}
     if not other_sizes:
@@ -133,7 +137,8 @@ def _sentences(path: Path) -> dict[str, list[str]]:
             found.setdefault(entry["video_id"], []).append(caption)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: not MSR-VTT's annotations ({type(error).__name__}: {error}); a table with 'sentences', each "
+            f"{path}: not MSR-VTT's annotations ({type(error).__name__}: {error}); a table with "
+            f"'sentences', each "
             "of them with 'video_id' and 'caption', is expected"
         ) from error
     return found
@@ -205,7 +210,8 @@ def find_videos(root: Path, clips: Iterable[str]) -> dict[str, Path | None]:
     if not any(found.values()):
         first = next(iter(found))
         raise DataError(
-            f"{root}: no {first}{ENDINGS[0]} or {first}{ENDINGS[1]}, nor another video of the lists, there or in "
+            f"{root}: no {first}{ENDINGS[0]} or {first}{ENDINGS[1]}, nor another video of the "
+            f"lists, there or in "
             f"{', '.join(VIDEO_FOLDERS[1:])} below it; --videos names the folder"
         )
     return found
