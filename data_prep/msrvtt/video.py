@@ -170,7 +170,7 @@ def _taken(decoding: _Decoding, rate: Fraction, size: int, notes: list[str]) -> 
 
 def _upright(frame: Any, notes: list[str]) -> Pixels:
     """Return a frame (H, W, 3) turned and mirrored as its display matrix says."""
-    image: Pixels = frame.to_ndarray(format="rgb24")
+    image: Pixels = frame.to_ndarray(format="rgb24", threads=1)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from data_prep import cli
 from data_prep.embedded import msrvtt
-from data_prep.embedded.msrvtt import captions, drawing, scene, upstream, vocabulary
+from data_prep.embedded.msrvtt import captions, drawing, files, scene, upstream, vocabulary
 from data_prep.embedded.msrvtt.lexicon import BROAD, CLIPS
 from data_prep.msrvtt import generated
 from data_prep.msrvtt.tokens import ClipTokens
@@ -30,11 +30,11 @@ def embedded(tmp_path_factory):
 
 
 def test_the_files_are_in_the_real_layout_and_packed(embedded, capsys):
-    files, folder = embedded / "embedded/msrvtt-files", embedded / "embedded/msrvtt"
-    assert len(list((files / "videos").glob("*.mp4"))) == 20
-    made = json.loads((files / "MSRVTT_data.json").read_text())
+    root, folder = embedded / "embedded/msrvtt-files", embedded / "embedded/msrvtt"
+    assert len(list((root / "videos").glob("*.mp4"))) == 20
+    made = json.loads((root / "MSRVTT_data.json").read_text())
     assert len(made["sentences"]) == 5 * 20
-    with (files / "MSRVTT_JSFUSION_test.csv").open() as file:
+    with (root / "MSRVTT_JSFUSION_test.csv").open() as file:
         test = list(csv.DictReader(file))
     said = [clip.captions[0] for clip in msrvtt.generate("test", 0, 8)]
     assert [row["sentence"] for row in test] == said
@@ -49,6 +49,19 @@ def test_the_files_are_in_the_real_layout_and_packed(embedded, capsys):
     assert len(captions_["clips"]) == 60
     assert captions_["lengths"].max() < 32
     assert cli.main(["verify", "msrvtt", "--data", str(embedded)]) == 0
+
+
+def test_a_video_has_the_same_bytes_each_time(tmp_path):
+    clips = list(msrvtt.generate("train", 0, 3))
+    kept, found = [], {}
+    for turn in range(8):
+        for number, clip in enumerate(clips):
+            path = tmp_path / f"{number}.mp4"
+            files.write_video(path, clip.scene)
+            found.setdefault(number, set()).add(path.read_bytes())
+        # Other memory each time: an encoder that reads what it has not written is found out by it.
+        kept.append(np.random.default_rng(turn).integers(0, 256, 50_000 * (turn + 1)))
+    assert [len(versions) for versions in found.values()] == [1, 1, 1]
 
 
 def test_decoded_frames_are_what_was_drawn(embedded):

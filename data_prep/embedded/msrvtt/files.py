@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from data_prep.embedded import msrvtt
 from data_prep.embedded.msrvtt import drawing
@@ -22,7 +23,16 @@ from data_prep.msrvtt.lists import DATA, TEST_1KA, TRAIN_7K, TRAIN_9K
 from data_prep.whole_files import move_folder, write_json
 
 VIDEOS = "videos"
-CODEC, QUALITY = "libx264", "22"
+CODEC = "libx264"
+# x264 decides about B-frames of so small pictures by memory that it has not written (two runs of the same
+# process differ); without them and without the code for certain CPUs, the same frames give the same bytes.
+ENCODING = {
+    "crf": "22",
+    "preset": "veryfast",
+    "bf": "0",
+    "threads": "1",
+    "x264-params": "asm=0",
+}
 SHARE_OF_7K = 7_010 / 9_000
 _HEAD = "head.json"
 
@@ -34,9 +44,13 @@ def write_video(path: Path, scene: Scene) -> None:
         stream: Any = container.add_stream(CODEC, rate=scene.rate)
         stream.width = stream.height = drawing.SIDE
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": QUALITY, "preset": "veryfast", "threads": "1"}
+        stream.options = dict(ENCODING)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "NONE"
         for number, pixels in enumerate(drawing.frames(scene)):
-            frame = av.VideoFrame.from_ndarray(pixels.transpose(1, 2, 0).copy(), format="rgb24")
+            image = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = frame.reformat(format="yuv420p", threads=1)
             frame.pts, frame.time_base = number, Fraction(1, scene.rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
