@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep import cli_flickr30k, pack
+from data_prep import cli_flickr30k, cli_msrvtt, pack
 from data_prep.contents import Named, Source
 from data_prep.sources import OF, SOURCES, make_source
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
-FLICKR30K = "flickr30k"
+APART = {"flickr30k": cli_flickr30k, "msrvtt": cli_msrvtt}
+"""Data sets without tasks, whose commands are their own."""
 LIST = "'python -m data_prep ls' lists them"
 
 
@@ -45,7 +46,7 @@ def data_set_of(selector: str) -> str:
     """Return the data set of a selector."""
     data_set = selector.partition("/")[0]
     if data_set not in OF:
-        raise UsageError(_unknown("data set", data_set, [*OF, FLICKR30K]))
+        raise UsageError(_unknown("data set", data_set, [*OF, *APART]))
     return data_set
 
 
@@ -85,9 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         choices=SOURCES,
         default="embedded",
-        help="where the data come from: generated here (embedded, default), tensorflow-datasets "
-        "(tfds), or files with lists (folder); of few-shot sets also our own draw from unpacked archives "
-        "(folder-drawn) or tensorflow-datasets (tfds-drawn)",
+        help="where the data come from: generated here (embedded, default), tensorflow-datasets (tfds), or "
+        "files with lists (folder); of few-shot sets also our own draw from both (folder-drawn, tfds-drawn)",
     )
     prepare.add_argument(
         "--root",
@@ -102,11 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="seed of the generated data (default: 0)"
     )
     prepare.add_argument(
-        "--jobs", type=int, default=_cores(), help="threads that decode (default: one a core)"
+        "--jobs", type=int, default=_cores(), help="threads or processes (default: cores)"
     )
     prepare.add_argument("--dry-run", action="store_true", help="say what would be done")
     prepare.add_argument("--force", action="store_true", help="prepare again what is prepared")
-    cli_flickr30k.add_options(prepare)
+    for apart in APART.values():
+        apart.add_options(prepare)
     for name, text in (
         ("verify", "Check packed data: hashes, shapes, counts, labels."),
         ("show", "Draw a contact sheet of images with their labels."),
@@ -145,7 +146,8 @@ def _ls(args: argparse.Namespace) -> int:
             f"{data_set + '/' + task.name:{width}}  {task.group:12}  {task.num_classes:7}  "
             f"{prepared or 'no':20}  {task.label}"
         )
-    print(cli_flickr30k.line(args.data))
+    for apart in APART.values():
+        print(apart.line(args.data))
     return DONE
 
 
@@ -310,8 +312,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     args = _parser().parse_args(argv)
     command = {"ls": _ls, "prepare": _prepare, "verify": _verify, "show": _show}[args.command]
-    if args.command != "ls" and args.selector.partition("/")[0] == FLICKR30K:
-        command = cli_flickr30k.run
+    if args.command != "ls" and (apart := APART.get(args.selector.partition("/")[0])):
+        command = apart.run
     try:
         return command(args)
     except UsageError as error:

@@ -16,16 +16,19 @@ VARIANTS = (generated.VARIANT, "folder")
 
 
 def add_options(prepare: argparse.ArgumentParser) -> None:
-    """Add the options of ``prepare`` that are for Flickr30K alone."""
+    """Add the options of ``prepare`` that Flickr30K has, and other data with captions share."""
     prepare.add_argument(
         "--vocab",
         type=Path,
-        help="flickr30k from a folder: BERT's vocab.txt (default: bert-base-uncased's on this machine)",
+        help="from a folder, flickr30k: BERT's vocab.txt (default: bert-base-uncased's on this machine); "
+        "msrvtt: a folder with CLIP's vocab.json and merges.txt, or bpe_simple_vocab_16e6.txt.gz "
+        "(default: those of clip-vit-base-patch32 on this machine)",
     )
     prepare.add_argument(
         precomputed.OTHER_SIZES,
         action="store_true",
-        help="flickr30k from a folder: take other numbers of images, regions and dimensions",
+        help="flickr30k from a folder: take other numbers of images, regions and dimensions; msrvtt: other "
+        "numbers of clips and captions",
     )
 
 

@@ -32,8 +32,9 @@ def test_ls_names_every_task_and_what_is_prepared(capsys, tmp_path):
     pack.pack_task(tmp_path, Embedded(0), _select("vtab1k/dsprites_ori")[0])
     code, out, _ = _run(capsys, "ls", "--data", str(tmp_path))
     assert code == 0
-    *lines, last = out.splitlines()[1:]
+    *lines, last, clips = out.splitlines()[1:]
     assert last.startswith("flickr30k: ")
+    assert clips.startswith("msrvtt: ")
     rows = {line.split()[0]: line.split() for line in lines}
     shots = {f"fewshot/{one.name}" for one in SETS}
     assert set(rows) == {f"vtab1k/{task.name}" for task in TASKS} | shots
