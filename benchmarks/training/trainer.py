@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import checkpoint
+from benchmarks.training.precision import FP32, Precision
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
+
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of device on which torch has AdamW as one kernel; on others it picks what is best there."""
 
 
 class Diverged(Exception):
@@ -89,6 +93,7 @@ class Stage:
         method: Method | None = None,
         is_first: bool = True,
         penalty: Callable[[], Tensor] | None = None,
+        precision: Precision = FP32,
         on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
         """Prepare a stage.
@@ -104,17 +109,20 @@ class Stage:
             method: The method that adapted the model, which may act in each step.
             is_first: Whether the method's own schedule runs in this stage; in a later one it has run out.
             penalty: Returns the weighted penalty of the forward pass just made.
+            precision: What forward passes compute in, evaluation included.
             on_epoch: Called after each epoch with its number and the number of epochs.
         """
         self.model, self.problem, self.plan = model, problem, plan
         self.order_seed, self.noise_seed = order_seed, noise_seed
         self.folder, self.identity = folder, identity
         self.method, self.is_first = method, is_first
-        self.penalty, self.on_epoch = penalty, on_epoch
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, plan.weight_decay), lr=plan.learning_rate, fused=True
-        )
+        self.penalty, self.precision, self.on_epoch = penalty, precision, on_epoch
         self.device = next(model.parameters()).device.type
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(model, plan.weight_decay),
+            lr=plan.learning_rate,
+            fused=True if self.device in FUSED else None,
+        )
 
     def run(self) -> Progress:
         """Train to the end of the stage, from where a killed run stopped.
@@ -156,7 +164,8 @@ class Stage:
             at = self._schedule(epoch * steps + step, steps)
             if self.method is not None:
                 self.method.before_forward(self.model, *at)
-            loss = self.problem.loss(self.model, batch)
+            with self.precision.forward(self.device):
+                loss = self.problem.loss(self.model, batch)
             losses.append(loss.detach())
             if self.penalty is not None:
                 penalty = self.penalty()
@@ -199,7 +208,7 @@ class Stage:
             return
         started = perf_counter()
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), self.precision.forward(self.device):
             values = self.problem.evaluate(self.model)
         for name, value in values.items():
             series = progress.curves.setdefault(name, [])
