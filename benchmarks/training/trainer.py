@@ -130,29 +130,40 @@ class Stage:
         Raises:
             Diverged: The loss is not finite after an epoch, or far above chance at the end.
         """
-        progress = self._resume()
+        progress = self.resume()
         while progress.epoch < self.plan.epochs:
             torch.manual_seed(self.noise_seed + progress.epoch)
             started = perf_counter()
             loss, penalty = self.train_epoch(progress.epoch)
             progress.train_seconds += perf_counter() - started
-            progress.epoch += 1
-            if not math.isfinite(loss + (penalty or 0.0)):
-                raise Diverged(
-                    f"the loss was not finite in epoch {progress.epoch} of {self.plan.epochs}"
-                )
-            progress.add(epoch=progress.epoch, train_loss=loss, penalty=penalty)
-            self._evaluate(progress)
-            self._save(progress)
-            self.on_epoch(progress.epoch, self.plan.epochs)
-        # A spike may pass, so being far above chance counts only at the end.
+            self.close_epoch(progress, loss, penalty)
+        self.check_end(progress)
+        return progress
+
+    def close_epoch(self, progress: Progress, loss: float, penalty: float | None) -> None:
+        """Count an epoch that has been trained, evaluate where it is due, and keep what it came to.
+
+        Raises:
+            Diverged: The loss or the penalty is not finite.
+        """
+        progress.epoch += 1
+        if not math.isfinite(loss + (penalty or 0.0)):
+            raise Diverged(
+                f"the loss was not finite in epoch {progress.epoch} of {self.plan.epochs}"
+            )
+        progress.add(epoch=progress.epoch, train_loss=loss, penalty=penalty)
+        self._evaluate(progress)
+        self._save(progress)
+        self.on_epoch(progress.epoch, self.plan.epochs)
+
+    def check_end(self, progress: Progress) -> None:
+        """Raise ``Diverged`` where the loss ended far above chance: a spike on the way may pass."""
         final = progress.curves["train_loss"][-1]
         if final is not None and final > 10 * self.problem.chance_loss:
             raise Diverged(
                 f"the training loss ended at {final:.3g}, over ten times that of knowing nothing "
                 f"({self.problem.chance_loss:.3g})"
             )
-        return progress
 
     def train_epoch(self, epoch: int) -> tuple[float, float | None]:
         """Train one epoch; return the mean loss, and the mean penalty if there is one."""
@@ -160,7 +171,7 @@ class Stage:
         losses, penalties = [], []
         steps = self.problem.steps
         for step, batch in enumerate(self.problem.batches(self.order_seed + epoch)):
-            self._set_learning_rate(epoch + step / steps, step_share=1 / steps)
+            self.set_learning_rate(epoch + step / steps, step_share=1 / steps)
             at = self._schedule(epoch * steps + step, steps)
             if self.method is not None:
                 self.method.before_forward(self.model, *at)
@@ -193,7 +204,13 @@ class Stage:
         steps = self.plan.epochs * per_epoch
         return (step if self.is_first else steps), steps
 
-    def _set_learning_rate(self, epoch: float, *, step_share: float) -> None:
+    def set_learning_rate(self, epoch: float, *, step_share: float) -> None:
+        """Follow the schedule: cosine, after a linear warm-up.
+
+        Args:
+            epoch: How many epochs are trained, with the share of the one that is under way.
+            step_share: What share of an epoch a step is.
+        """
         rate = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.plan.epochs))
         if epoch < self.plan.warmup_epochs:
             rate *= (epoch + step_share) / self.plan.warmup_epochs
@@ -229,7 +246,8 @@ class Stage:
             },
         )
 
-    def _resume(self) -> Progress:
+    def resume(self) -> Progress:
+        """Return what a killed run of this stage left, its model and optimizer loaded, or a start."""
         state = checkpoint.load_epoch(self.folder, self.identity, self.device)
         if state is None:
             return Progress()
