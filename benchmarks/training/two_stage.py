@@ -23,6 +23,7 @@ from benchmarks.harness.record import Outcome
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
+from benchmarks.training.caching import CachedProblem, without_repeating
 from benchmarks.training.classification import ImageClassification
 from benchmarks.training.precision import Precision, hold_in_half
 from benchmarks.training.search import search_subnet
@@ -64,6 +65,7 @@ class Run:
         stage: 1 or 2.
         stage1: What the second stage starts from, for the record.
         search: The search that the method's options come from, for the record.
+        cached: The problem with features of what is frozen; None where none are kept.
         redundancy: Between subspaces before this stage; None without low-rank layers.
         started: When it was begun, by ``perf_counter``.
     """
@@ -77,6 +79,7 @@ class Run:
     stage: int
     stage1: dict[str, Any] | None
     search: dict[str, Any]
+    cached: CachedProblem | None
     redundancy: dict[str, Any] | None
     started: float
 
@@ -112,6 +115,7 @@ def prepare(cell: Cell, config: Config, context: Context, problem: ImageClassifi
         stage=stage,
         stage1=stage1,
         search=search,
+        cached=without_repeating(problem, model, method, precision) if context.caching else None,
         redundancy=_redundancy(model, problem, precision),
         started=started,
     )
@@ -140,7 +144,7 @@ def finish(run: Run, progress: Progress, cost: dict[str, Any] | None = None) -> 
         if run.redundancy is None
         else {"definition": DEFINITION, "start": run.redundancy, "end": after},
         counts=problem.counts() | {"epochs": progress.epoch},
-        cost=measured | (cost or {}),
+        cost=measured | {"cached_features": _cached(run.cached)} | (cost or {}),
         protocol={key: config["data"][key] for key in ("train", "val", "test", "normalisation")}
         | run.search,
         data=problem.fingerprint(),
@@ -191,7 +195,7 @@ def stage_of(run: Run) -> Iterator[Stage]:
     try:
         yield Stage(
             run.model,
-            run.problem,
+            run.cached or run.problem,
             Plan.of(section),
             order_seed=seed_for("data_order", cell, stage=run.stage),
             noise_seed=seed_for("noise", cell, stage=run.stage),
@@ -283,6 +287,13 @@ def _selected(curves: dict[str, list[float | None]], metric: str) -> dict[str, f
         "best_val": None if best_val is None else test[best_val],
         "max_test": test[best_by(test) or 0],
     }
+
+
+def _cached(problem: CachedProblem | None) -> dict[str, Any] | None:
+    """Say which splits are features, and what computing them took; training seconds are without it."""
+    if problem is None:
+        return None
+    return {"splits": list(problem.features), "seconds": problem.seconds}
 
 
 def _cost(
