@@ -1,8 +1,8 @@
 """Features of what is frozen and sees the same images in every epoch: computed once.
 
 For ``linear`` it is all before the head, for ``partial`` all before the first trained block. Training
-images are kept unless they are augmented; test and validation images never are. What the rest of the model computes from a kept
-feature is what it computes from the image: the same layers on the same numbers.
+images are kept unless they are augmented; test and validation images never are. What the rest of the model
+computes from a kept feature is what it computes from the image: the same layers on the same numbers.
 """
 
 from __future__ import annotations
