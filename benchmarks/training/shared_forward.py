@@ -166,7 +166,11 @@ class _Depth(nn.Module):
             torch.empty(batch_size, device=one.device).bernoulli_(self.keep, generator=one)
             for one in noise
         ]
-        self.mask = torch.cat(draws)
+        mask = torch.cat(draws)
+        if self.mask is None or self.mask.shape != mask.shape:
+            self.mask = mask
+        else:
+            self.mask.copy_(mask)  # a captured pass reads it from where it is
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:

@@ -215,7 +215,10 @@ class Stage:
         if epoch < self.plan.warmup_epochs:
             rate *= (epoch + step_share) / self.plan.warmup_epochs
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # a captured step reads it from where it is
+            else:
+                group["lr"] = rate
 
     def _evaluate(self, progress: Progress) -> None:
         is_last = progress.epoch == self.plan.epochs
