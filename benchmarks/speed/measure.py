@@ -30,6 +30,9 @@ PROCESSES = "processes-4"
 EPOCHS, TRAIN_IMAGES, BATCH, EVALUATIONS = 100, 1000, 32, 10
 """A stage of VTAB-1K at the scale ``paper``."""
 
+FIRST = 8
+"""How many ways are measured before processes, which take long to start."""
+
 OUT_OF_TIME = "out of time"
 
 
@@ -70,16 +73,19 @@ class Measurement:
             folder = Path(name)
             self._floor(folder)
             self._evaluation()
-            ways = ways_on(self.size.device)
-            for way in ways[:3]:
-                self._try(way.name, lambda way=way: self._way(way, folder))  # type: ignore[misc]
+            first, *others = ways_on(self.size.device)
+            self._try_ways([first], folder)
             self._try(PLAIN, lambda: self._plain(folder))
-            for way in ways[3:]:
-                self._try(way.name, lambda way=way: self._way(way, folder))  # type: ignore[misc]
+            self._try_ways(others[:FIRST], folder)
             self._try(PROCESSES, self._processes)
+            self._try_ways(others[FIRST:], folder)
         self.found["seconds"] = perf_counter() - self.started
         self._write()
         return self.found
+
+    def _try_ways(self, ways: list[Way], folder: Path) -> None:
+        for way in ways:
+            self._try(way.name, lambda way=way: self._way(way, folder))  # type: ignore[misc]
 
     def _floor(self, folder: Path) -> None:
         device = self.size.device
