@@ -74,7 +74,8 @@ def text_named(name: str) -> Text:
 def empty(name: str, dropout: float = 0.1) -> nn.Module:
     """Return the network with random weights, its pooler included; BERT's own dropout is 0.1."""
     rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    return BertModel(BertConfig(**text_named(name).settings, **rates))
+    settings: dict[str, Any] = {**text_named(name).settings, **rates}
+    return BertModel(BertConfig(**settings))
 
 
 def build(config: dict[str, Any], files: Files) -> tuple[nn.Module, Weights]:

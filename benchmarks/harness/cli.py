@@ -213,7 +213,16 @@ def _is_older_code(settings: Settings, cell: Cell) -> bool:
 def _settings(options: argparse.Namespace) -> Settings:
     chosen = {
         name: getattr(options, name)
-        for name in ("scale", "results", "data", "work", "device", "threads", "timeout_seconds")
+        for name in (
+            "scale",
+            "results",
+            "data",
+            "work",
+            "device",
+            "threads",
+            "timeout_seconds",
+            "caching",
+        )
         if hasattr(options, name)
     }
     overrides = dict(getattr(options, "set", None) or [])
@@ -305,6 +314,8 @@ def _how_to_run() -> argparse.ArgumentParser:
     add("--work", type=Path, default=Path("work"), help="root of checkpoints")
     add("--weights", metavar="FILE|NAME", help="weights of the backbone: a file (.safetensors, .pth, .npz) "
         "or timm's name of a checkpoint")  # fmt: skip
+    add("--no-caching", dest="caching", action="store_false",
+        help="compute features of frozen parts anew in each epoch: the same numbers, later")  # fmt: skip
     add("--dry-run", action="store_true",
         help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
     return how

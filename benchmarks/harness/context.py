@@ -19,6 +19,7 @@ class Context:
         device: ``cpu`` or ``cuda``.
         weights: The file of weights that a person gave, if any.
         on_epoch: Called after each epoch with the cell, the epoch and the number of epochs.
+        caching: Keep features of what is frozen, where a method allows it.
     """
 
     data: Path
@@ -26,6 +27,7 @@ class Context:
     device: str
     on_epoch: Callable[[Cell, int, int], None]
     weights: Path | None = None
+    caching: bool = True
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder for a cell's checkpoints."""

@@ -45,6 +45,7 @@ class Settings:
         timeout_seconds: Limit for one cell; None for none.
         weights: The file of weights that a person gave, if any.
         overrides: Values that replace declared ones, by dotted name.
+        caching: Compute features of what is frozen once, where a method allows it.
     """
 
     scale: str
@@ -56,6 +57,7 @@ class Settings:
     timeout_seconds: float | None = None
     weights: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    caching: bool = True
 
     @property
     def store(self) -> Store:
@@ -268,6 +270,7 @@ def _context(settings: Settings, device: str, report: Report | None = None) -> C
         device=device,
         on_epoch=on_epoch,
         weights=settings.weights,
+        caching=settings.caching,
     )
 
 

@@ -193,7 +193,29 @@ def nest(flat: Mapping[str, Any]) -> Config:
     return nested
 
 
+NEUTRAL: dict[str, Any] = {"training.precision": "fp32"}
+"""Settings that came later, with the value that stands for what was done before there was a choice."""
+
+
 def config_hash(config: Config) -> str:
-    """Return the first 12 digits of the sha256 of a configuration's canonical JSON."""
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Return the first 12 digits of the sha256 of a configuration's canonical JSON.
+
+    A setting with its ``NEUTRAL`` value is left out, as if it were not there: records of the time before it
+    stay what they are.
+    """
+    text = json.dumps(
+        _without_neutral(config), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _without_neutral(config: Config) -> Config:
+    kept = dict(config)
+    for key, value in NEUTRAL.items():
+        section, _, name = key.partition(".")
+        settings = kept.get(section)
+        if isinstance(settings, dict) and name in settings and settings[name] == value:
+            kept[section] = {other: v for other, v in settings.items() if other != name}
+            if not kept[section]:
+                del kept[section]
+    return kept

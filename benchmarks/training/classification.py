@@ -110,8 +110,8 @@ class ImageClassification(Problem):
 
     def evaluate(self, model: nn.Module) -> dict[str, float | None]:
         """Return top-1 accuracy on the test split, and on the validation split if it is held out."""
-        val = None if self.val is None else self._accuracy(model, self.val)
-        return {f"val_{self.metric}": val, f"test_{self.metric}": self._accuracy(model, self.test)}
+        val = None if self.val is None else self.accuracy(model, self.val)
+        return {f"val_{self.metric}": val, f"test_{self.metric}": self.accuracy(model, self.test)}
 
     def probe(self, model: nn.Module) -> None:
         """Run the model forward on the images on which redundancy is measured."""
@@ -136,7 +136,8 @@ class ImageClassification(Problem):
         """Return what identifies the data."""
         return fingerprint(self.folder)
 
-    def _accuracy(self, model: nn.Module, images: Images | Stream) -> float:
+    def accuracy(self, model: nn.Module, images: Images | Stream) -> float:
+        """Return the share of images whose class a model names."""
         correct = torch.zeros((), dtype=torch.long, device=self.device)
         for inputs, labels in images.batches(EVALUATION_BATCH):
             correct += (model(inputs).argmax(1) == labels).sum()

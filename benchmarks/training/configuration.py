@@ -20,6 +20,9 @@ SWEPT = "our choice, by a sweep on embedded val200 (benchmarks/vtab1k/README.md)
 PENALTY_SAMPLE = {"linear": "token", "nonlinear": "image", "euclidean": "token", "cosine": "token"}
 PENALTY_OPTIONS: dict[str, dict[str, Any]] = {"nonlinear": {"fraction": 0.5}}
 
+SHARED = ("training.precision",)
+"""Choices that hold for both stages."""
+
 TRAINING = ("batch_size", "weight_decay", "warmup_epochs", "evaluate_every")
 
 
@@ -55,6 +58,7 @@ def resolve(
         "method.name": Choice(cell.method, paper),
     }
     resolved |= {key: v for key, v in choices.items() if key.partition(".")[0] in sections}
+    resolved |= {key: choices[key] for key in SHARED}
     resolved["backbone.weights"] = choices[f"weights.{cell.backbone}"]
     resolved["data.normalisation"] = choices.get(
         f"normalisation.{cell.backbone}", choices["data.normalisation"]

@@ -7,7 +7,7 @@ the packed file, which may be larger than any memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -76,7 +76,7 @@ class Images:
 
     pixels: Tensor
     labels: Tensor
-    normalise: Normalisation
+    normalise: Callable[[Tensor], Tensor]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -112,9 +112,9 @@ class RandomImages(ImageClassification):
             self.train.normalise,
         )
         with torch.inference_mode():
-            self._accuracy(model, images)
+            self.accuracy(model, images)
             started = perf_counter()
-            self._accuracy(model, images)
+            self.accuracy(model, images)
         return (perf_counter() - started) / len(images)
 
 

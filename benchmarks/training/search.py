@@ -24,6 +24,7 @@ from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
 from benchmarks.training.classification import ImageClassification
+from benchmarks.training.precision import Precision
 from benchmarks.training.trainer import Plan, Stage
 from resora.petl import make_method
 from resora.petl.noah import NOAH, Evolution, Subnet
@@ -89,7 +90,8 @@ def search_subnet(
 def _identity(cell: Cell, config: Config) -> str:
     """Name all that decides the subnet; how long it is trained afterwards does not."""
     method = {key: v for key, v in config["method"].items() if key not in ("name", "subnet")}
-    parts = {key: config[key] for key in ("task", "backbone", "data", "search")}
+    sections = ("task", "backbone", "data", "search", "training")
+    parts = {key: config[key] for key in sections if key in config}
     shared = {key: config["stage1"][key] for key in ("batch_size", "weight_decay")}
     return config_hash({"cell": str(cell), "method": method, "stage1": shared, **parts})
 
@@ -137,6 +139,7 @@ def _supernet(
         folder=folder,
         identity=identity,
         method=method,
+        precision=Precision.of(config),
         on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
     )
     progress = training.run()
@@ -172,7 +175,7 @@ def _search(
 
     def evaluate() -> float:
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), Precision.of(config).forward(problem.device):
             return cast(float, problem.evaluate(model)[f"test_{problem.metric}"])
 
     def keep(generation: int) -> None:

@@ -15,6 +15,7 @@ from benchmarks.cost.timing import no_collection, ratios, rotated, summary
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.spec import Config
 from benchmarks.training.classification import ImageClassification
+from benchmarks.training.precision import Precision
 from benchmarks.training.trainer import Plan, Stage
 from benchmarks.training.two_stage import adapt, regularizer_of
 
@@ -53,6 +54,7 @@ def stage_to_time(
             method=method,
             is_first="stage2" not in config,
             penalty=regularizer,
+            precision=Precision.of(config),
         )
     if regularizer is not None:
         regularizer.close()

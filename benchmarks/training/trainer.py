@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import checkpoint
+from benchmarks.training.precision import FP32, Precision
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
 
 DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of device on which torch has AdamW as one kernel; on others it picks what is best there."""
 
 
 class Diverged(Exception):
@@ -136,6 +139,7 @@ class Stage:
         method: Method | None = None,
         is_first: bool = True,
         penalty: Callable[[], Tensor] | None = None,
+        precision: Precision = FP32,
         on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
         """Prepare a stage.
@@ -151,18 +155,21 @@ class Stage:
             method: The method that adapted the model, which may act in each step.
             is_first: Whether the method's own schedule runs in this stage; in a later one it has run out.
             penalty: Returns the weighted penalty of the forward pass just made.
+            precision: What forward passes compute in, evaluation included.
             on_epoch: Called after each epoch with its number and the number of epochs.
         """
         self.model, self.problem, self.plan = model, problem, plan
         self.order_seed, self.noise_seed = order_seed, noise_seed
         self.folder, self.identity = folder, identity
         self.method, self.is_first = method, is_first
-        self.penalty, self.on_epoch = penalty, on_epoch
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, plan), lr=plan.learning_rate, fused=True
-        )
+        self.penalty, self.precision, self.on_epoch = penalty, precision, on_epoch
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.device = next(model.parameters()).device.type
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(model, plan),
+            lr=plan.learning_rate,
+            fused=True if self.device in FUSED else None,
+        )
 
     def run(self) -> Progress:
         """Train to the end of the stage, from where a killed run stopped.
@@ -170,26 +177,34 @@ class Stage:
         Raises:
             Diverged: The loss is not finite after an epoch, or the problem sees no usable model.
         """
-        progress = self._resume()
+        progress = self.resume()
         while progress.epoch < self.plan.epochs:
             torch.manual_seed(self.noise_seed + progress.epoch)
             started = perf_counter()
             loss, penalty = self.train_epoch(progress.epoch)
             progress.train_seconds += perf_counter() - started
-            progress.epoch += 1
-            if not math.isfinite(loss + (penalty or 0.0)):
-                raise Diverged(
-                    f"the loss was not finite in epoch {progress.epoch} of {self.plan.epochs}"
-                )
-            progress.add(epoch=progress.epoch, train_loss=loss, penalty=penalty)
-            is_last = progress.epoch == self.plan.epochs
-            losses = [value for value in progress.curves["train_loss"] if value is not None]
-            if (reason := self.problem.why_diverged(losses, is_last=is_last)) is not None:
-                raise Diverged(reason)
-            self._evaluate(progress)
-            self._save(progress)
-            self.on_epoch(progress.epoch, self.plan.epochs)
+            self.close_epoch(progress, loss, penalty)
         return progress
+
+    def close_epoch(self, progress: Progress, loss: float, penalty: float | None) -> None:
+        """Count an epoch that has been trained, evaluate where it is due, and keep what it came to.
+
+        Raises:
+            Diverged: The loss or the penalty is not finite, or the problem sees no usable model.
+        """
+        progress.epoch += 1
+        if not math.isfinite(loss + (penalty or 0.0)):
+            raise Diverged(
+                f"the loss was not finite in epoch {progress.epoch} of {self.plan.epochs}"
+            )
+        progress.add(epoch=progress.epoch, train_loss=loss, penalty=penalty)
+        is_last = progress.epoch == self.plan.epochs
+        losses = [value for value in progress.curves["train_loss"] if value is not None]
+        if (reason := self.problem.why_diverged(losses, is_last=is_last)) is not None:
+            raise Diverged(reason)
+        self._evaluate(progress)
+        self._save(progress)
+        self.on_epoch(progress.epoch, self.plan.epochs)
 
     def train_epoch(self, epoch: int) -> tuple[float, float | None]:
         """Train one epoch; return the mean loss, and the mean penalty if there is one."""
@@ -198,11 +213,12 @@ class Stage:
         losses, penalties = [], []
         steps = self.problem.steps
         for step, batch in enumerate(self.problem.batches(self.order_seed + epoch)):
-            self._set_learning_rate(epoch + step / steps, step_share=1 / steps)
+            self.set_learning_rate(epoch + step / steps, step_share=1 / steps)
             at = self._schedule(epoch * steps + step, steps)
             if self.method is not None:
                 self.method.before_forward(self.model, *at)
-            loss = self.problem.loss(self.model, batch)
+            with self.precision.forward(self.device):
+                loss = self.problem.loss(self.model, batch)
             losses.append(loss.detach())
             if self.penalty is not None:
                 penalty = self.penalty()
@@ -219,25 +235,39 @@ class Stage:
             loss = loss + extra
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if self.plan.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm)
+        self.clip()
         if method is not None:
             method.before_step(self.model, *at)
         self.optimizer.step()
         if method is not None:
             method.after_step(self.model, *at, self.optimizer)
 
+    def clip(self) -> None:
+        """Cut the gradient of all trained parameters together to the norm that the plan names, if any."""
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained, self.plan.clip_norm)
+
     def _schedule(self, step: int, per_epoch: int) -> tuple[int, int]:
         """Return how many steps of the method's own training are made, and how many it has."""
         steps = self.plan.epochs * per_epoch
         return (step if self.is_first else steps), steps
 
-    def _set_learning_rate(self, epoch: float, *, step_share: float) -> None:
+    def set_learning_rate(self, epoch: float, *, step_share: float) -> None:
+        """Follow the schedule, after a linear warm-up.
+
+        Args:
+            epoch: How many epochs are trained, with the share of the one that is under way.
+            step_share: What share of an epoch a step is.
+        """
         rate = self.plan.learning_rate * self._share_of_rate(epoch)
         if epoch < self.plan.warmup_epochs:
             rate *= (epoch + step_share) / self.plan.warmup_epochs
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
+            own = rate * group.get("factor", 1.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(own)  # a captured step reads it from where it is
+            else:
+                group["lr"] = own
 
     def _share_of_rate(self, epoch: float) -> float:
         if self.plan.decay_epoch is not None:
@@ -252,7 +282,7 @@ class Stage:
             return
         started = perf_counter()
         self.model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), self.precision.forward(self.device):
             values = self.problem.evaluate(self.model)
         for name, value in values.items():
             series = progress.curves.setdefault(name, [])
@@ -273,7 +303,8 @@ class Stage:
             },
         )
 
-    def _resume(self) -> Progress:
+    def resume(self) -> Progress:
+        """Return what a killed run of this stage left, its model and optimizer loaded, or a start."""
         state = checkpoint.load_epoch(self.folder, self.identity, self.device)
         if state is None:
             return Progress()

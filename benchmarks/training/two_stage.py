@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -21,7 +23,9 @@ from benchmarks.harness.record import Outcome
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
+from benchmarks.training.caching import CachedProblem, without_repeating
 from benchmarks.training.classification import ImageClassification
+from benchmarks.training.precision import Precision, hold_in_half
 from benchmarks.training.search import search_subnet
 from benchmarks.training.trainer import Plan, Problem, Progress, Stage
 from benchmarks.weights import Weights
@@ -90,36 +94,106 @@ def is_stage1_kept(cell: Cell, config: Config, context: Context) -> bool:
     return checkpoint.has_stage1(context.folder(cell.base), config_hash(stage1_config(config)))
 
 
+@dataclass(kw_only=True)
+class Run:
+    """A cell on its way: what is trained, and what was found out before.
+
+    Attributes:
+        cell: The cell.
+        config: Its configuration.
+        context: Folders and device.
+        problem: Data, loss and metrics.
+        model: The adapted model, for a second stage with the parameters that the first one came to.
+        method: The method that adapted it.
+        stage: 1 or 2.
+        stage1: What the second stage starts from, for the record.
+        search: The search that the method's options come from, for the record.
+        cached: The problem with features of what is frozen; None where none are kept.
+        redundancy: Between subspaces before this stage; None without low-rank layers.
+        started: When it was begun, by ``perf_counter``.
+    """
+
+    cell: Cell
+    config: Config
+    context: Context
+    problem: TwoStageProblem
+    model: nn.Module
+    method: Method
+    stage: int
+    stage1: dict[str, Any] | None
+    search: dict[str, Any]
+    cached: CachedProblem | None
+    redundancy: dict[str, Any] | None
+    started: float
+
+
 def run(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) -> Outcome:
     """Train one cell, stage 1 or stage 2, and return what was measured."""
-    started = perf_counter()
     if context.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
+    with Precision.of(config).session(context.device):
+        prepared = prepare(cell, config, context, problem)
+        with stage_of(prepared) as stage:
+            progress = stage.run()
+        return finish(prepared, progress)
+
+
+def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) -> Run:
+    """Build and adapt the model of a cell, and load the checkpoint that it starts from."""
+    started = perf_counter()
     stage = 2 if "stage2" in config else 1
     options, search = _options(cell, config, context, problem)
     model, method = adapt(cell, options, problem)
+    precision = Precision.of(config)
+    if precision.is_half:
+        hold_in_half(model, method)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
-    before = _redundancy(model, problem)
-    progress = _train(cell, config, context, problem, model, method, stage=stage)
-    after = _redundancy(model, problem)
-    if stage == 1:
-        checkpoint.save_stage1(context.folder(cell), model, config_hash(config))
+    return Run(
+        cell=cell,
+        config=config,
+        context=context,
+        problem=problem,
+        model=model,
+        method=method,
+        stage=stage,
+        stage1=stage1,
+        search=search,
+        cached=without_repeating(problem, model, method, precision) if context.caching else None,
+        redundancy=_redundancy(model, problem, precision),
+        started=started,
+    )
+
+
+def finish(run: Run, progress: Progress, cost: dict[str, Any] | None = None) -> Outcome:
+    """Keep the checkpoint of a first stage, and return what was measured.
+
+    Args:
+        run: The cell, trained.
+        progress: What its training came to.
+        cost: What else there is to say of what it cost.
+    """
+    cell, config, context, problem = run.cell, run.config, run.context, run.problem
+    after = _redundancy(run.model, problem, Precision.of(config))
+    if run.stage == 1:
+        checkpoint.save_stage1(context.folder(cell), run.model, config_hash(config))
     checkpoint.drop_epoch(context.folder(cell))
+    measured = _cost(run.model, problem, progress, perf_counter() - run.started, context.device)
     return Outcome(
         metrics={
             metric: _selected(progress.curves, metric, by=problem.metric)
             for metric in problem.metrics
         },
-        curves={f"stage{stage}": progress.curves},
+        curves={f"stage{run.stage}": progress.curves},
         redundancy=None
-        if before is None
-        else {"definition": DEFINITION, "start": before, "end": after},
+        if run.redundancy is None
+        else {"definition": DEFINITION, "start": run.redundancy, "end": after},
         counts=problem.counts() | {"epochs": progress.epoch},
-        cost=_cost(model, problem, progress, perf_counter() - started, context.device),
-        protocol={key: config["data"][key] for key in PROTOCOL if key in config["data"]} | search,
+        cost=measured | {"cached_features": _cached(run.cached)} | (cost or {}),
+        protocol={key: config["data"][key] for key in PROTOCOL if key in config["data"]}
+        | run.search,
         data=problem.fingerprint(),
         weights=vars(problem.weights),
-        stage1=stage1,
+        stage1=run.stage1,
     )
 
 
@@ -158,33 +232,27 @@ def _load_stage1(cell: Cell, config: Config, context: Context, model: nn.Module)
     }
 
 
-def _train(
-    cell: Cell,
-    config: Config,
-    context: Context,
-    problem: TwoStageProblem,
-    model: nn.Module,
-    method: Method,
-    *,
-    stage: int,
-) -> Progress:
-    section = config[f"stage{stage}"]
-    regularizer = regularizer_of(model, section) if section.get("penalty") else None
-    training = Stage(
-        model,
-        problem,
-        Plan.of(section),
-        order_seed=seed_for("data_order", cell, stage=stage),
-        noise_seed=seed_for("noise", cell, stage=stage),
-        folder=context.folder(cell),
-        identity=config_hash(config),
-        method=method,
-        is_first=stage == 1,
-        penalty=None if regularizer is None else lambda: regularizer(mask=problem.mask),
-        on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
-    )
+@contextmanager
+def stage_of(run: Run) -> Iterator[Stage]:
+    """Prepare the training of a cell's stage; its penalty listens while inside the block."""
+    cell, config, context, problem = run.cell, run.config, run.context, run.problem
+    section = config[f"stage{run.stage}"]
+    regularizer = regularizer_of(run.model, section) if section.get("penalty") else None
     try:
-        return training.run()
+        yield Stage(
+            run.model,
+            run.cached or run.problem,
+            Plan.of(section),
+            order_seed=seed_for("data_order", cell, stage=run.stage),
+            noise_seed=seed_for("noise", cell, stage=run.stage),
+            folder=context.folder(cell),
+            identity=config_hash(config),
+            method=run.method,
+            is_first=run.stage == 1,
+            penalty=None if regularizer is None else lambda: regularizer(mask=problem.mask),
+            precision=Precision.of(config),
+            on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
+        )
     finally:
         if regularizer is not None:
             regularizer.close()
@@ -201,12 +269,14 @@ def regularizer_of(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
     )
 
 
-def _redundancy(model: nn.Module, problem: TwoStageProblem) -> dict[str, Any] | None:
+def _redundancy(
+    model: nn.Module, problem: TwoStageProblem, precision: Precision
+) -> dict[str, Any] | None:
     try:
         regularizer = ReSoRA(model, weight=0.0)
     except NoLowRankLayer:
         return None
-    with regularizer.recording():
+    with regularizer.recording(), precision.forward(problem.device):
         problem.probe(model)
         matrices = regularizer.redundancy(mask=problem.mask)
     regularizer.close()
@@ -266,6 +336,13 @@ def _selected(
         "best_val": None if best_val is None else test[best_val],
         "max_test": test[best_by(curves[f"test_{by}"]) or 0],
     }
+
+
+def _cached(problem: CachedProblem | None) -> dict[str, Any] | None:
+    """Say which splits are features, and what computing them took; training seconds are without it."""
+    if problem is None:
+        return None
+    return {"splits": list(problem.features), "seconds": problem.seconds}
 
 
 def _cost(

@@ -80,6 +80,7 @@ COMMON = {
     "data.normalisation": Choice("half", DTL),
     "data.limit_train": Choice(None, PAPER),
     "data.limit_test": Choice(None, PAPER),
+    "training.precision": Choice("fp32", OURS),
     "training.batch_size": Choice(32, PAPER),
     "training.weight_decay": Choice(0.05, PAPER),
     "training.warmup_epochs": Choice(0, OURS),

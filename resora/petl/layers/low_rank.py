@@ -63,7 +63,7 @@ class LowRankLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, ..., d_in) to (B, ..., parts * d_out)."""
         z = self.activations(x)
-        self._taps(z.movedim(-2, 0))
+        self.hand_over(z)
         update = torch.einsum("...mr,mrd->...md", z, self.lora_b)
         return torch.add(self.base(x), self._placed(update), alpha=self.scale)
 
@@ -80,6 +80,10 @@ class LowRankLinear(nn.Module):
     def tap(self, record: Callable[[Tensor], None]) -> RemovableHandle:
         """Hand z, (M, B, ..., r), of each forward pass to ``record``."""
         return self._taps.add(record)
+
+    def hand_over(self, z: Tensor) -> None:
+        """Hand activations (B, ..., M, r) to whoever listens: those of ``forward``, or computed for it."""
+        self._taps(z.movedim(-2, 0))
 
     def factors(self) -> Factors:
         """Return b (M, r, d_out) and a (M, r, d_in)."""
