@@ -74,4 +74,6 @@ def _tell(event: Event) -> None:
     if event.status is None:
         say(f"{event.cell} epoch {event.epoch} of {event.epochs}")
     else:
+        if event.trace:
+            say(event.trace.rstrip())  # before the line that ends the cell's part of the log
         say(f"{event.cell} {event.status}{': ' + event.error if event.error else ''}")

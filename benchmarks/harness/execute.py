@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,11 +78,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Event:
-    """News of a cell: its end with a status, or an epoch of it."""
+    """News of a cell: its end with a status, or an epoch of it; ``trace`` is the stack of a defect."""
 
     cell: Cell
     status: str | None = None
     error: str | None = None
+    trace: str | None = None
     epoch: int = 0
     epochs: int = 0
 
@@ -194,6 +196,7 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
     started = datetime.now(UTC)
     interrupt: BaseException | None = None
     outcome = Outcome()
+    trace: str | None = None
     try:
         with _time_limit(settings.timeout_seconds):
             outcome = _runner(cell).run(cell, config, _context(settings, device, report))
@@ -202,6 +205,8 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
         status, error, interrupt = "cancelled", "stopped by the user", stop
     except Exception as problem:  # noqa: BLE001 - the one place where any failure becomes a record
         status, error = _status(problem), f"{type(problem).__name__}: {problem}".splitlines()[0]
+        if status == "failed" and not isinstance(problem, UsageError):
+            trace = traceback.format_exc()
     record = build_record(
         benchmark,
         scale,
@@ -225,7 +230,7 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
     )
     if not (keep_fresh and settings.state(cell) is State.FRESH):
         settings.store.write(cell, record)
-    report(Event(cell, status, error))
+    report(Event(cell, status, error, trace))
     if interrupt is not None:
         raise interrupt
     return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ class Progress:
         """Open a bar over ``total`` cells."""
         self._bar = tqdm(total=total, unit="cell", dynamic_ncols=True, smoothing=0.1)
         self.failed: list[Cell] = []
+        self._traces: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +50,11 @@ class Progress:
         if event.status != "ok":
             self.failed.append(event.cell)
             tqdm.write(f"{event.status}: {event.cell}: {event.error}")
+            if (
+                event.trace and event.trace not in self._traces
+            ):  # of many cells with one defect, once
+                self._traces.add(event.trace)
+                tqdm.write(event.trace, file=sys.stderr)
 
 
 def estimate(

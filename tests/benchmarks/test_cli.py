@@ -68,6 +68,18 @@ def test_failed_cell_gives_exit_code_1(capsys, paths):
     assert "1 of 1 cells failed" in capsys.readouterr().out
 
 
+def test_a_defect_is_told_with_its_stack_once(capsys, paths, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("no such thing")
+
+    monkeypatch.setattr("benchmarks.training.two_stage.run", broken)
+    cells = "vtab1k/vit_micro/eurosat/lora-r[24]"
+    assert main(["run", cells, *paths]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("failed: vtab1k") == 2
+    assert told.err.count("in broken") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm import local
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.execute import Settings
+from slurm import following, local
 from slurm.cli import main
+from slurm.node import RunCells
 from slurm.planning import Job
 from tests.benchmarks.packed import pack_task
 from tests.slurm.cluster import until
@@ -115,6 +118,30 @@ def test_a_killed_worker_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     assert len(failed) == 1
     assert len(list(tmp_path.glob("*.json"))) == 7
     assert sum("was killed by SIGKILL" in text for text in said) == 1
+
+
+def test_the_log_of_a_cell_with_a_defect_has_its_stack(folder, capsys, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("no such thing")
+
+    monkeypatch.setattr("benchmarks.training.two_stage.run", broken)
+    settings = Settings(
+        scale="smoke",
+        results=folder / "results",
+        data=folder / "data",
+        work=folder / "work",
+        device="cpu",
+        overrides={"backbone.weights": "random"},
+    )
+    cells = [
+        Cell.parse(f"vtab1k/vit_micro/eurosat/{method}/0") for method in ("lora-r2", "lora-r4")
+    ]
+    RunCells(cells, settings)()
+    lines = capsys.readouterr().out.splitlines()
+    for cell in cells:
+        part = following.part_of(lines, cell)
+        assert part[-1] == f"{cell} failed: ZeroDivisionError: no such thing"
+        assert any("in broken" in line for line in part)
 
 
 class Die:
