@@ -68,24 +68,24 @@ def _is_prepared(data: Path, variant: str) -> bool:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    embedded = args.source == generated.VARIANT
+    # --root says enough: there is nothing to be read for the generated scenes.
+    variant = "folder" if args.root is not None else args.source
+    embedded = variant == generated.VARIANT
     given = [
-        f"--{name.replace('_', '-')}"
-        for name in ("root", "vocab", "other_sizes")
-        if getattr(args, name)
+        f"--{name.replace('_', '-')}" for name in ("vocab", "other_sizes") if getattr(args, name)
     ]
     if args.size is not None:
         return _usage(f"--size is for images, and {packed.BENCHMARK} has features")
     if embedded and given:
-        return _usage(f"{given[0]} is for --source folder; nothing is read here")
+        return _usage(f"{given[0]} is for a folder (--root DIR); nothing is read here")
     if not embedded and args.root is None:
         return _usage(
             "--source folder needs --root: the folder with {train,dev,test}_ims.npy and so on"
         )
-    folder = packed.folder_of(args.data, args.source)
+    folder = packed.folder_of(args.data, variant)
     source = None if embedded else _Folder(args)
     head = generated.head(args.seed) if source is None else source.head
-    skip = not args.force and check.check(args.data, args.source, head, whole=False).ok
+    skip = not args.force and check.check(args.data, variant, head, whole=False).ok
     if args.dry_run:
         print(f"{'skip   ' if skip else 'prepare'}  {folder}")
     elif skip:
@@ -152,7 +152,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _advise(variant: str) -> None:
-    option = "" if variant == generated.VARIANT else f" --source {variant} --root DIR"
+    option = "" if variant == generated.VARIANT else " --root DIR"
     print(f"'python -m data_prep prepare {packed.BENCHMARK}{option}' makes it", file=sys.stderr)
 
 

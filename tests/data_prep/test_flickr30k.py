@@ -48,7 +48,7 @@ def _layout(folder, *, repeated=False):
 
 
 def _options(root, data):
-    where = ["prepare", "flickr30k", "--source", "folder", "--root", root, "--data", data]
+    where = ["prepare", "flickr30k", "--root", root, "--data", data]
     return [*where, "--vocab", VOCABULARY, "--other-sizes"]
 
 
@@ -261,8 +261,7 @@ def test_real_sizes_need_no_option(root, monkeypatch):
     ("options", "expected"),
     [
         (["prepare", "flickr30k", "--source", "folder"], "needs --root"),
-        (["prepare", "flickr30k", "--root", "x"], "--root is for --source folder"),
-        (["prepare", "flickr30k", "--other-sizes"], "--other-sizes is for --source folder"),
+        (["prepare", "flickr30k", "--other-sizes"], "--other-sizes is for a folder (--root DIR)"),
         (["prepare", "flickr30k", "--size", "8"], "--size is for images"),
         (["prepare", "flickr30k", "--source", "tfds"], "embedded and folder do"),
         (["verify", "flickr30k/train"], "no tasks to select"),

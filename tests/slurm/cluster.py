@@ -134,6 +134,7 @@ class Cluster:
     nodes: int = 3
     cpus: int = 2
     accounting: bool = False
+    enforced: bool = False  # with accounting: only known accounts and qualities of service
     own_names: bool = (
         False  # each node in its own UTS namespace (needs root): it can be killed whole
     )
@@ -254,6 +255,7 @@ class Cluster:
             "AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\n"
             f"AccountingStoragePort={self.port + 9}\nAccountingStoragePass={self.folder}/munge/socket\n"
             "AccountingStorageTRES=gres/gpu"
+            + ("\nAccountingStorageEnforce=associations,limits,qos" if self.enforced else "")
         )
 
     def _start_accounting(self, host: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import sys
@@ -95,3 +96,30 @@ def test_the_controller_may_stop_and_start(world):
     world.cluster.start_controller()
     complete(world, 300)
     assert watch.wait(60) == 0
+
+
+def test_accounts_and_qualities_of_service_where_a_site_enforces_them(packed, tmp_path):
+    require(accounting=True)
+    with Cluster(nodes=1, accounting=True, enforced=True) as cluster:
+        manage = ("sacctmgr", "-i", "-Q")
+        cluster.run(*manage, "add", "qos", "long")
+        for name in ("vision", "language"):
+            cluster.run(*manage, "add", "account", name, "cluster=test")
+        me = getpass.getuser()
+        cluster.run(*manage, "add", "user", me, "account=vision", "qos=normal,long", check=False)
+        cluster.run(*manage, "modify", "user", me, "set", "qos=normal,long")
+        world = World(cluster, tmp_path, packed)
+        for asked, said in (
+            (["--account", "vison"], "--account vison; did you mean 'vision'? (sacctmgr "),
+            (["--account", "language"], "--account language"),  # known, but not to this user
+            (
+                ["--account", "vision", "--qos", "lnog"],
+                "--qos lnog; did you mean 'long'? (sacctmgr ",
+            ),
+        ):
+            assert said in world.submit(*asked, code=2).stderr
+            assert not cluster.run("squeue", "-h", "--me")
+        world.submit("--account", "vision", "--qos", "long")
+        kept = cluster.run("squeue", "-h", "--me", "-o", "%a %q")
+        assert set(kept.splitlines()) == {"vision long"}
+        complete(world, 240)
