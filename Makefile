@@ -85,7 +85,7 @@ slurm-install:
 slurm-test: slurm-setup slurm-install  ## start a real Slurm of three nodes on this machine, and test on it
 	@SLURM_TESTS=1 OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm $(PYTEST_ARGS)
 
-slurm-grid: slurm-setup slurm-install  ## the whole smoke grid on that Slurm, against a run without (half an hour)
+slurm-grid: slurm-setup slurm-install  ## the smoke grid on that Slurm, against a run without (1.5 hours; SLURM_GRID names less)
 	@SLURM_TESTS=grid OMP_NUM_THREADS=1 $(PY) -m pytest tests/slurm/test_whole_grid.py -s $(PYTEST_ARGS)
 
 lint: lint-setup  ## ruff and mypy, as CI runs them
