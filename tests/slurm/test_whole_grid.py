@@ -1,8 +1,8 @@
 """The smoke grid of the embedded world on a real Slurm, against a run without: ``make slurm-grid``.
 
 About 1,000 cells, run three times: without Slurm, on three nodes without accounting, and with it. That takes
-an hour and a half on two cores, hence it runs where ``SLURM_TESTS=grid`` asks for it alone; ``SLURM_GRID`` names
-selectors of a smaller one.
+an hour and a half on two cores, hence it runs where ``SLURM_TESTS=grid`` asks for it alone; ``SLURM_GRID``
+names selectors of a smaller one.
 """
 
 from __future__ import annotations
