@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -64,7 +64,7 @@ def build(
         }
         for suffix, text in texts.items():
             files.append(write(folder / f"{table.name}.{suffix}", text.encode()))
-    of_tasks = {table.name: table.data for table in tables if isinstance(table.data, TableData)}
+    of_tasks = numbers_of(tables)
     # Matplotlib takes longer to import than all tables to compute, and `show` draws nothing.
     from reports import figures
 
@@ -129,6 +129,14 @@ def load_tables(
     # The paper's tables by their numbers, ours after them.
     found.sort(key=lambda one: (not one.name.startswith("table"), one.name))
     return [joined(list(parts)) for _, parts in groupby(found, key=lambda one: one.name)]
+
+
+def numbers_of(tables: Sequence[Report]) -> dict[str, TableData]:
+    """Return what figures are drawn from: tables by name, their parts by name and benchmark."""
+    whole = {table.name: table.data for table in tables if isinstance(table.data, TableData)}
+    return whole | {
+        f"{table.name}_{part.grid.benchmark.name}": part for table in tables for part in table.parts
+    }
 
 
 def table_names() -> tuple[str, ...]:

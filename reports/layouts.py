@@ -30,6 +30,7 @@ class Report:
         sources: The records that its numbers come from, as CSV.
         holes: The declared cells that have no number.
         absent: Benchmarks of the table that the suite does not have; None where it has all.
+        parts: The numbers of each of its parts, if it has several benchmarks.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Report:
     sources: str = ""
     holes: tuple[Measurement, ...]
     absent: str | None = None
+    parts: tuple[TableData, ...] = ()
 
 
 def report(table: Table, grid: Grid) -> Report:
@@ -112,6 +114,7 @@ def joined(reports: Sequence[Report]) -> Report:
         sources=_one_header([one.sources for one in reports]),
         holes=tuple(hole for one in reports for hole in one.holes),
         absent=" and ".join(one.absent for one in reports if one.absent) or None,
+        parts=tuple(one.data for one in reports if isinstance(one.data, TableData)),
     )
 
 

@@ -12,6 +12,7 @@ from reports.figures.few_shot import accuracy_over_shots, gain_over_shots
 from reports.figures.gains import gains_by_task
 from reports.figures.matrix import redundancy_matrix
 from reports.figures.overview import accuracy_by_task, redundancy
+from reports.figures.recall import recall_by_method
 from reports.figures.style import COLOURS, FORMATS, STYLE, encode
 from reports.figures.trade_off import cost_accuracy, redundancy_accuracy
 from reports.tables import TableData
@@ -60,6 +61,7 @@ FIGURES = (
         ("table2",),
         stage2,
     ),
+    Declared("table1_flickr30k", "Recall on Flickr30K.", ("table1_flickr30k",), recall_by_method),
     Declared("few_shot_gain", "Gain of the penalty over shots.", ("few_shot",), gain_over_shots),
     Declared("accuracy_by_task", "Accuracy by method and task.", ("table2",), accuracy_by_task),
     Declared("redundancy", "Redundancy after training, by method.", ("table5",), redundancy),

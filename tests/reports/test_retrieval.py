@@ -13,6 +13,7 @@ from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from reports import claims, undeclared
 from reports.build import load_tables
+from reports.figures.recall import recall_by_method
 from reports.grid import load_grid
 from reports.layouts import joined, report
 from reports.retrieval import UNIT, meter_of
@@ -145,3 +146,16 @@ def test_it_is_built_and_its_claim_is_judged(results):
     assert judged["image-text"].verdict.value == "supported"
     assert "lora-r8+linear − lora-r8: +2.00" in judged["image-text"].numbers[0]
     assert judged["video-text"].verdict.value == "not run"
+
+
+def test_the_figure_has_a_line_for_each_method_with_its_mean(found):
+    figure = recall_by_method(found.data)
+    (panel,) = figure.axes
+    said = [text.get_text() for text in panel.texts]
+    assert said == ["304.0", "292.0", "294.0", "293.0"]
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    assert names[0] == "full"
+    assert names[-1] == "lora-r8+control"
+    seeds = [list(line.get_xdata()) for line in panel.lines if line.get_marker() == "."]
+    assert seeds[1] == list(RSUMS["lora-r8"])
+    assert "EMBEDDED" in figure.get_suptitle()
