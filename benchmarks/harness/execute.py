@@ -32,6 +32,11 @@ RERUN: dict[str, frozenset[State]] = {
 default); everything."""
 
 
+END_OF_JOB = "UncompletedJobError"
+"""What submitit's signal handler raises in the middle of a cell whose job is not requeued any more: the cell
+has not failed, and leaves no record."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to run, the same for all cells; must travel to other processes.
@@ -203,7 +208,9 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
         status, error = "ok", None
     except (KeyboardInterrupt, SystemExit) as stop:
         status, error, interrupt = "cancelled", "stopped by the user", stop
-    except Exception as problem:  # noqa: BLE001 - the one place where any failure becomes a record
+    except Exception as problem:  # the one place where any failure becomes a record
+        if type(problem).__name__ == END_OF_JOB:
+            raise
         status, error = _status(problem), f"{type(problem).__name__}: {problem}".splitlines()[0]
         if status == "failed" and not isinstance(problem, UsageError):
             trace = traceback.format_exc()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import submitit
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Settings
@@ -24,6 +25,7 @@ from tests.benchmarks.packed import pack_task
 from tests.slurm.cluster import until
 
 ROOT = Path(__file__).parents[2]
+TWO = [Cell.parse(f"vtab1k/vit_micro/eurosat/lora-r{rank}/0") for rank in (2, 4)]
 EIGHT = [Job(array="stage 1", device="cuda", cells=(), seconds=1.0) for _ in range(8)]
 
 
@@ -40,6 +42,18 @@ def command(folder: Path, *more: str) -> list[str]:
 def folder(tmp_path):
     pack_task(tmp_path / "data", "eurosat", 10)
     return tmp_path
+
+
+def settings(folder: Path) -> Settings:
+    """How the command below runs, for a job of it."""
+    return Settings(
+        scale="smoke",
+        results=folder / "results",
+        data=folder / "data",
+        work=folder / "work",
+        device="cpu",
+        overrides={"backbone.weights": "random"},
+    )
 
 
 def statuses(folder: Path) -> dict[str, str]:
@@ -125,23 +139,22 @@ def test_the_log_of_a_cell_with_a_defect_has_its_stack(folder, capsys, monkeypat
         raise ZeroDivisionError("no such thing")
 
     monkeypatch.setattr("benchmarks.training.two_stage.run", broken)
-    settings = Settings(
-        scale="smoke",
-        results=folder / "results",
-        data=folder / "data",
-        work=folder / "work",
-        device="cpu",
-        overrides={"backbone.weights": "random"},
-    )
-    cells = [
-        Cell.parse(f"vtab1k/vit_micro/eurosat/{method}/0") for method in ("lora-r2", "lora-r4")
-    ]
-    RunCells(cells, settings)()
+    RunCells(TWO, settings(folder))()
     lines = capsys.readouterr().out.splitlines()
-    for cell in cells:
+    for cell in TWO:
         part = following.part_of(lines, cell)
         assert part[-1] == f"{cell} failed: ZeroDivisionError: no such thing"
         assert any("in broken" in line for line in part)
+
+
+def test_a_cell_whose_job_may_not_go_on_has_not_failed(folder, monkeypatch):
+    def ended(*_):
+        raise submitit.core.utils.UncompletedJobError("timed-out too many times")
+
+    monkeypatch.setattr("benchmarks.training.two_stage.run", ended)
+    with pytest.raises(submitit.core.utils.UncompletedJobError):
+        RunCells(TWO, settings(folder))()
+    assert statuses(folder) == {}
 
 
 class Die:
