@@ -80,10 +80,15 @@ class Pairs(Problem):
 
     def build(self) -> nn.Module:
         """Return the pre-trained CLIP with a fresh head, on the device."""
-        towers, self.weights = clip.build(self.config["backbone"], weight_files(self.context))
+        towers = self.backbone()
         self._pretrained = {id(parameter) for parameter in towers.parameters()}
         model = CLIP4Clip(towers, make_head(self.config["model"]["head"], towers))
         return model.to(self.device)
+
+    def backbone(self) -> nn.Module:
+        """Return the pre-trained CLIP."""
+        towers, self.weights = clip.build(self.config["backbone"], weight_files(self.context))
+        return towers
 
     def group_of(self, name: str, parameter: nn.Parameter) -> str:
         """Say whether a parameter is the checkpoint's; where it lies in the model says nothing of it."""

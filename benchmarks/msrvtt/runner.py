@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
@@ -12,7 +14,18 @@ from benchmarks.training import two_stage
 from benchmarks.training.classification import weight_files
 from benchmarks.training.two_stage import is_stage1_kept
 
+if TYPE_CHECKING:
+    from benchmarks.training.retrieval_pace import Pace
+
 __all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+
+SIZES = {
+    "folder": {"train_9k": (9_000, 20), "train_7k": (7_010, 20), "test_1ka": (1_000, 1)},
+    "embedded": {"train_9k": (1_000, 5), "train_7k": (779, 5), "test_1ka": (200, 1)},
+}
+"""Clips of each list and captions of each, by variant of the data."""
+
+_paces: dict[tuple[str, str, str], Pace] = {}
 
 
 def require(cell: Cell, config: Config, context: Context) -> None:
@@ -28,8 +41,23 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
-    """Return how long a cell will take by a few steps of its method on this machine, and their pace."""
-    raise NotImplementedError
+    """Return how long a cell will take by a few steps of its method on this machine, and their pace.
+
+    Reading, and the similarities of all pairs in an evaluation, are left out.
+    """
+    from benchmarks.msrvtt.pace import RandomPairs
+    from benchmarks.training.retrieval_pace import measure
+
+    key = (cell.backbone, cell.method, context.device)
+    if key not in _paces:
+        _paces[key] = measure(cell, config, RandomPairs(config, context))
+    pace, names = _paces[key], config["data"]
+    clips, captions = SIZES[names["variant"]][names["train"]]
+    train = min(clips, names["limit_train"] or clips) - names["held_out"]
+    test = SIZES[names["variant"]][names["test"]][0]
+    evaluated = names["held_out"] + min(test, names["limit_test"] or test)
+    seconds = pace.seconds(config, train=train * captions, evaluated=evaluated)
+    return seconds, f"{cell.method} on {cell.backbone}: {pace}"
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:
