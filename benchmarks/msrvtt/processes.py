@@ -9,13 +9,72 @@ batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.msrvtt.model import Encoded
+
+Helper = Callable[[str], object]
+"""What a further process does, given its device. A function of a module: it is sent there."""
+
+
+@contextmanager
+def together(number: int, device: str, helper: Helper) -> Iterator[str]:
+    """Let ``number`` processes train together inside the block: this one, and others that run ``helper``.
+
+    Args:
+        number: How many; one needs no helper.
+        device: ``cpu``, or ``cuda``, of which each process gets one by its number.
+        helper: What the others do.
+
+    Yields:
+        The device of this process.
+
+    Raises:
+        ValueError: There are fewer GPUs.
+    """
+    if number == 1:
+        yield device
+        return
+    if device.startswith("cuda") and torch.cuda.device_count() < number:
+        raise ValueError(
+            f"training.processes is {number}, and there are {torch.cuda.device_count()} GPUs"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        where = f"file://{folder}/rendezvous"
+        arguments = (where, number, device, helper)
+        others = spawn(_help, arguments, nprocs=number - 1, join=False)
+        try:
+            yield _join(where, number, device, 0)
+            while not others.join():
+                pass
+        finally:
+            for process in others.processes:
+                process.terminate()
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
+
+
+def _help(index: int, where: str, number: int, device: str, helper: Helper) -> None:
+    torch.set_num_threads(1)
+    helper(_join(where, number, device, index + 1))
+    distributed.destroy_process_group()
+
+
+def _join(where: str, number: int, device: str, rank: int) -> str:
+    """Become one of the processes; return its device."""
+    is_gpu = device.startswith("cuda")
+    if is_gpu:
+        torch.cuda.set_device(rank)
+    backend = "nccl" if is_gpu else "gloo"
+    distributed.init_process_group(backend, init_method=where, rank=rank, world_size=number)
+    return f"cuda:{rank}" if is_gpu else device
 
 
 def world() -> int:

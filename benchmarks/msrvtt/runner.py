@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
-from benchmarks.msrvtt import clip, data
+from benchmarks.msrvtt import clip, data, processes
 from benchmarks.msrvtt.problem import VideoTextRetrieval
 from benchmarks.training import two_stage
 from benchmarks.training.classification import weight_files
@@ -61,5 +63,17 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:
-    """Train and evaluate one cell."""
+    """Train and evaluate one cell, in as many processes as the configuration says."""
+    helper = partial(_train, cell, config, replace(context, on_epoch=_say_nothing))
+    with processes.together(config["training"]["processes"], context.device, helper) as device:
+        return _train(cell, config, context, device)
+
+
+def _train(cell: Cell, config: Config, context: Context, device: str) -> Outcome:
+    # All processes keep the same checkpoints in the same place, each written whole.
+    context = replace(context, device=device)
     return two_stage.run(cell, config, context, VideoTextRetrieval(config, context))
+
+
+def _say_nothing(cell: Cell, epoch: int, epochs: int) -> None:
+    del cell, epoch, epochs

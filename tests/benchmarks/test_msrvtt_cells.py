@@ -139,6 +139,20 @@ def test_chunks_and_bfloat16_come_to_the_same(settings, changed):
                 assert values[1] == pytest.approx(values[0], rel=bound)
 
 
+@pytest.mark.slow
+def test_two_processes_come_to_the_same_as_one(settings):
+    """Their gradients are compared in test_msrvtt_model.py; here that they go through a whole cell."""
+    (alone,) = run(settings, "lora-r8")
+    settings = dataclasses.replace(
+        settings, results=settings.results / "2", work=settings.work / "2"
+    )
+    (both,) = run(settled(settings, **{"training.processes": 2}), "lora-r8")
+    assert (both["status"], both["error"]) == ("ok", None)
+    for series in ("train_loss", "test_rsum"):
+        values = [one["curves"]["stage1"][series][-1] for one in (alone, both)]
+        assert values[1] == pytest.approx(values[0], rel=1e-3)
+
+
 def test_without_a_held_out_part_there_is_no_number_by_it(settings):
     (record,) = run(settled(settings, **{"data.held_out": 0}), "partial")
     assert record["counts"]["n_train_clips"] == 60
