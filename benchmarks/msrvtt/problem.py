@@ -123,12 +123,9 @@ class Pairs(Problem):
 
     def on_device(self, batch: Batch) -> Batch:
         """Move what is computed on; numbers of frames and tokens stay on the CPU."""
-        is_gpu = self.device.startswith("cuda")
-        frames = batch.frames.pin_memory() if is_gpu else batch.frames
-        tokens = batch.tokens.pin_memory() if is_gpu else batch.tokens
         return batch._replace(
-            frames=frames.to(self.device, non_blocking=True),
-            tokens=tokens.to(self.device, non_blocking=True),
+            frames=batch.frames.to(self.device, non_blocking=True),
+            tokens=batch.tokens.to(self.device, non_blocking=True),
         )
 
 
@@ -173,11 +170,11 @@ class VideoTextRetrieval(Pairs):
                 yield pairs_of(self.train, index)
             return
         with ThreadPoolExecutor(1) as reader:
-            ahead = [reader.submit(pairs_of, self.train, part) for part in parts[:PREFETCHED]]
+            ahead = [reader.submit(_pinned_pairs, self.train, part) for part in parts[:PREFETCHED]]
             for step in range(self.steps):
                 batch = ahead.pop(0).result()
                 if step + PREFETCHED < self.steps:
-                    ahead.append(reader.submit(pairs_of, self.train, parts[step + PREFETCHED]))
+                    ahead.append(reader.submit(_pinned_pairs, self.train, parts[step + PREFETCHED]))
                 yield self.on_device(batch)
 
     def evaluate(self, model: nn.Module) -> dict[str, float | None]:
@@ -243,6 +240,12 @@ def pairs_of(split: data.Split, index: Tensor) -> Batch:
     frames, counts = split.frames.take(split.clips[split.owner[index]])
     lengths = split.lengths[index]
     return Batch(frames, counts, split.tokens[index, : int(lengths.max())], lengths)
+
+
+def _pinned_pairs(split: data.Split, index: Tensor) -> Batch:
+    """Return them where a GPU can copy them from without waiting."""
+    batch = pairs_of(split, index)
+    return batch._replace(frames=batch.frames.pin_memory(), tokens=batch.tokens.pin_memory())
 
 
 def _check_fit(folder: Path, backbone: str) -> None:
