@@ -27,6 +27,9 @@ SIZES = {
 }
 """Clips of each list and captions of each, by variant of the data."""
 
+PAIRS_ON_CPU = 4
+"""More pairs of full size take minutes and gigabytes there."""
+
 _paces: dict[tuple[str, str, str], Pace] = {}
 
 
@@ -45,14 +48,18 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
     """Return how long a cell will take by a few steps of its method on this machine, and their pace.
 
-    Reading, and the similarities of all pairs in an evaluation, are left out.
+    Reading, and the similarities of all pairs in an evaluation, are left out. On a CPU a step has a few
+    pairs, and one with all is taken to last longer by their number.
     """
     from benchmarks.msrvtt.pace import RandomPairs
     from benchmarks.training.retrieval_pace import measure
 
     key = (cell.backbone, cell.method, context.device)
     if key not in _paces:
-        _paces[key] = measure(cell, config, RandomPairs(config, context))
+        batch = config["stage1"]["batch_size"]
+        pairs = batch if context.device.startswith("cuda") else min(batch, PAIRS_ON_CPU)
+        few = config | {"stage1": config["stage1"] | {"batch_size": pairs}}
+        _paces[key] = measure(cell, few, RandomPairs(few, context)).times(batch / pairs)
     pace, names = _paces[key], config["data"]
     clips, captions = SIZES[names["variant"]][names["train"]]
     train = min(clips, names["limit_train"] or clips) - names["held_out"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -43,6 +43,10 @@ class Pace:
             f"{self.step_seconds:.3g} s a step (median of {self.steps}), "
             f"{1e3 * self.pair_seconds:.3g} ms a caption evaluated"
         )
+
+    def times(self, factor: float) -> Pace:
+        """Return the pace of steps with ``factor`` times as many pairs."""
+        return replace(self, step_seconds=factor * self.step_seconds)
 
     def seconds(self, config: Config, *, train: int, evaluated: int) -> float:
         """Return how long the stage of a cell takes.
