@@ -29,13 +29,11 @@ class Built:
         folder: The folder.
         files: What is in it.
         holes: The declared cells that have no number.
-        absent: Benchmarks of the paper's tables that the suite does not have.
     """
 
     folder: Path
     files: tuple[Path, ...]
     holes: tuple[Measurement, ...]
-    absent: tuple[str, ...]
 
 
 def build(
@@ -90,8 +88,7 @@ def build(
     files.append(write(folder / "index.html", page.encode()))
     # Tables share rows, so the same cell may be missing from two of them.
     holes = {found.path: found for table in tables for found in table.holes}
-    absent = tuple(table.absent for table in tables if table.absent)
-    return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()), absent=absent)
+    return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()))
 
 
 def load_tables(
@@ -140,9 +137,9 @@ def numbers_of(tables: Sequence[Report]) -> dict[str, TableData]:
 
 
 def table_names() -> tuple[str, ...]:
-    """The tables that any benchmark feeds, and those of the paper that none does."""
+    """The tables that any benchmark feeds."""
     names = [table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables]
-    return tuple(dict.fromkeys([*undeclared.TABLES, *names]))
+    return tuple(dict.fromkeys(names))
 
 
 def scales() -> tuple[str, ...]:

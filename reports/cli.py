@@ -116,15 +116,13 @@ def _build_scale(options: argparse.Namespace, scale: str) -> int:
         print(f"not used, {kind}: {options.results / found.path}: {found.reason}", file=sys.stderr)
     if len(unused) > LISTED:
         print(f"... and {len(unused) - LISTED} more; the tables' notes say why", file=sys.stderr)
-    if built.absent:
-        print(f"not in the suite yet: {', '.join(built.absent)}", file=sys.stderr)
     if built.holes:
         print(
             f"declared cells without a number: {len(built.holes)}; "
             f"python -m benchmarks status --scale {scale} counts them by method",
             file=sys.stderr,
         )
-    return INCOMPLETE if built.holes or built.absent else DONE
+    return INCOMPLETE if built.holes else DONE
 
 
 def _check(options: argparse.Namespace) -> int:

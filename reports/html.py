@@ -57,8 +57,6 @@ def _summary(tables: Sequence[Report]) -> str:
     text = f"Declared cells without a number: {len(holes)}."
     if holes:
         text += " A row with holes has at its end the command that fills them."
-    if absent := [one.absent for one in tables if one.absent]:
-        text += f" Not in the suite yet: {escape(', '.join(absent))}."
     return text
 
 

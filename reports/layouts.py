@@ -29,7 +29,6 @@ class Report:
         csv: Its numbers as tidy CSV.
         sources: The records that its numbers come from, as CSV.
         holes: The declared cells that have no number.
-        absent: Benchmarks of the table that the suite does not have; None where it has all.
         parts: The numbers of each of its parts, if it has several benchmarks.
     """
 
@@ -39,7 +38,6 @@ class Report:
     csv: str
     sources: str = ""
     holes: tuple[Measurement, ...]
-    absent: str | None = None
     parts: tuple[TableData, ...] = ()
 
 
@@ -113,7 +111,6 @@ def joined(reports: Sequence[Report]) -> Report:
         csv=_one_header([one.csv for one in reports]),
         sources=_one_header([one.sources for one in reports]),
         holes=tuple(hole for one in reports for hole in one.holes),
-        absent=" and ".join(one.absent for one in reports if one.absent) or None,
         parts=tuple(one.data for one in reports if isinstance(one.data, TableData)),
     )
 

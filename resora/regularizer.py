@@ -24,7 +24,7 @@ from resora.matrices import Matrices, by_shape, joined, names_of, of_weights
 from resora.penalties import squared_cosines
 from resora.petl.base import Factors, LowRankLayer
 from resora.recorder import Recorder, Switch
-from resora.samples import Images, Mask, Sample, check_batch_size, samples
+from resora.samples import Images, Mask, Sample, check_batch_size, mask_of, samples
 
 DEFAULT_SAMPLE: dict[str, Sample] = {
     "linear": "token",
@@ -166,7 +166,8 @@ class ReSoRA:
         Args:
             mask: True where a position counts, in the shape of the layers' inputs without channels, such
                 as a tokenizer's ``attention_mask`` (B, T); a list with one for each forward pass, or
-                a single one for all.
+                a single one for all. Where layers see different things, such as the two towers of CLIP:
+                masks by glob of the layers' names; what matches none counts everywhere.
             batch_size: The number of images, for models whose layers see windows of them; likewise.
 
         Returns:
@@ -304,7 +305,8 @@ class ReSoRA:
         calls = self._recorders[name].z
         for z in calls:
             checks.check_recorded(name, z, factors.b)
-        taken, kept = samples(name, calls, sample, mask, batch_size)
+        own = mask_of(name, mask, self.layers)
+        taken, kept = samples(name, calls, sample, own, batch_size)
         return Matrices(names_of(name, factors), taken, kept, factors.b, factors.scale)
 
     def _penalty_of(self, matrices: list[Matrices], group: ProcessGroup | None) -> Tensor:

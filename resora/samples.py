@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 Sample = Literal["token", "image", "class"]
-Mask = Tensor | Sequence[Tensor | None] | None
+OneMask = Tensor | Sequence[Tensor | None] | None
+Mask = OneMask | Mapping[str, OneMask]
 Images = int | Sequence[int] | None
 
 _T = TypeVar("_T")
 
 
+def mask_of(name: str, mask: Mask, names: Iterable[str]) -> OneMask:
+    """Return the mask of a layer: of masks by glob that of the first glob that its name matches, or None.
+
+    Args:
+        name: The layer.
+        mask: What the regulariser was given.
+        names: All layers.
+
+    Raises:
+        ValueError: A glob matches no layer, so that its mask would say nothing.
+    """
+    if not isinstance(mask, Mapping):
+        return mask
+    for glob in mask:
+        if not any(fnmatchcase(other, glob) for other in names):
+            raise ValueError(
+                f"the glob {glob!r} of a mask matches no low-rank layer; one is called {name!r}"
+            )
+    return next((one for glob, one in mask.items() if fnmatchcase(name, glob)), None)
+
+
 def samples(
-    name: str, z: Sequence[Tensor], sample: Sample, mask: Mask, images: Images
+    name: str, z: Sequence[Tensor], sample: Sample, mask: OneMask, images: Images
 ) -> tuple[Tensor, Tensor | None]:
     """Turn what a layer recorded into the N samples of a penalty.
 

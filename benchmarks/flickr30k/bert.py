@@ -6,22 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks.backbones import EMBEDDED, Files
-from benchmarks.harness.errors import UsageError, unknown
-from benchmarks.weights import RANDOM, Weights, is_given, weights_of
-from benchmarks.weights import find as find_given
+from benchmarks import hub_weights
+from benchmarks.backbones import Files
+from benchmarks.harness.errors import unknown
+from benchmarks.hub_weights import Family
+from benchmarks.weights import RANDOM, Weights, weights_of
 from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
 
-import torch  # noqa: E402 - the guard has to come before transformers, which imports torchvision
-from safetensors.torch import load_file  # noqa: E402
-from transformers import BertConfig, BertModel  # noqa: E402
+from transformers import BertConfig, BertModel  # noqa: E402 - the guard has to come first
 
-HUB = "google-bert/bert-base-uncased"
-HUB_FILE = "model.safetensors"
+WEIGHTS = Family(
+    owner="google-bert",
+    embedded="bert_micro",
+    program="python -m data_prep.embedded.pretrain_bert",
+)
 
 
 @dataclass(frozen=True)
@@ -105,31 +107,12 @@ def find(config: dict[str, Any], files: Files, *, fetch: bool) -> Path | None:
     Raises:
         UsageError: It cannot be had; the message says which file to put where.
     """
-    name = config["weights"]
-    if is_given(name):
-        return find_given(name, files.folder, files.given)
-    if config["name"] == "bert_micro":
-        path: Path = EMBEDDED / name / "model.safetensors"
-        if not path.exists():
-            raise UsageError(
-                f"{name}/model.safetensors is missing in data_prep/embedded/backbones; make it with "
-                "`python -m data_prep.embedded.pretrain_bert`"
-            )
-        return path
-    if files.folder is not None:
-        for candidate in (files.folder / name / HUB_FILE, files.folder / f"{name}.safetensors"):
-            if candidate.is_file():
-                return candidate
-    return _from_hub(name, files.folder, fetch=fetch)
+    return WEIGHTS.find(config, files, fetch=fetch)
 
 
 def find_weights(config: dict[str, Any], files: Files, *, fetch: bool) -> None:
     """Raise a ``UsageError`` that says which file to put where, unless the weights can be had."""
-    if config["weights"] != RANDOM and find(config, files, fetch=fetch) is None:
-        raise UsageError(
-            f"the weights {config['weights']!r} are not on this machine; a run fetches them from the Hugging "
-            f"Face hub, or {_missing(config['weights'], files.folder)}"
-        )
+    WEIGHTS.require(config, files, fetch=fetch)
 
 
 def load(model: nn.Module, path: Path) -> None:
@@ -138,26 +121,9 @@ def load(model: nn.Module, path: Path) -> None:
     Raises:
         UsageError: The file is damaged, or of another network.
     """
-    try:
-        raw = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, weights_only=True)
-        )
-        state = {ours: value.float() for key, value in raw.items() if (ours := _renamed(key))}
-    except Exception as error:  # whatever a damaged file brings about
-        raise UsageError(
-            f"{path.name} cannot be read as weights: {type(error).__name__}: {error}"
-        ) from error
-    own: dict[str, Tensor] = dict(model.named_parameters())
-    wrong = sorted(k for k in own.keys() | state.keys() if _shape(own, k) != _shape(state, k))
-    if wrong:
-        key = wrong[0]
-        raise UsageError(
-            f"{path.name} does not fit: {len(wrong)} tensors differ, such as {key} "
-            f"({_shape(state, key)} in the file, {_shape(own, key)} in the network)"
-        )
-    model.load_state_dict(state, strict=False)
+    hub_weights.load(
+        model, path, lambda raw: {o: v for key, v in raw.items() if (o := _renamed(key))}
+    )
 
 
 def _renamed(key: str) -> str | None:
@@ -168,30 +134,3 @@ def _renamed(key: str) -> str | None:
     return key.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
         "LayerNorm.beta", "LayerNorm.bias"
     )
-
-
-def _from_hub(name: str, folder: Path | None, *, fetch: bool) -> Path | None:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    repository = f"google-bert/{name}"
-    cached = try_to_load_from_cache(repository, HUB_FILE)
-    if isinstance(cached, str):
-        return Path(cached)
-    if not fetch:
-        return None
-    try:
-        return Path(hf_hub_download(repository, HUB_FILE))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"the weights {name!r} are not at hand, and the Hugging Face hub does not answer: "
-            f"{_missing(name, folder)}"
-        ) from error
-
-
-def _missing(name: str, folder: Path | None) -> str:
-    where = folder or Path("data") / "weights"
-    return f"fetch {HUB_FILE} of {HUB} and put it as {where / name / HUB_FILE}, or name a file by --weights"
-
-
-def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...] | None:
-    return tuple(state[key].shape) if key in state else None

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.flickr30k.augment import Ragged, Special
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.provenance import file_sha256
-from benchmarks.training.data import manifest_of
+from benchmarks.training.data import hash_of, manifest_of
 
 BENCHMARK = "flickr30k"
 HEAD_BYTES = 1 << 20
@@ -174,27 +174,21 @@ def fingerprint(folder: Path) -> dict[str, Any]:
 
 def _check_same(path: Path, said: dict[str, Any]) -> None:
     """Raise unless a file is the one that was prepared, by its hash, or that of its beginning."""
-    changed = path.stat().st_mtime_ns
     if "sha256_of_head" in said:
-        is_same = _sha256_of_head(path, changed) == said["sha256_of_head"]
+        is_same = _sha256_of_head(path, path.stat().st_mtime_ns) == said["sha256_of_head"]
         is_same &= path.stat().st_size == said["bytes"]
     else:
-        is_same = _sha256(path, changed) == said["sha256"]
+        is_same = hash_of(path) == said["sha256"]
     if not is_same:
         raise UsageError(f"{path} is not the file that was prepared: {VERIFY}")
 
 
 def _arrays(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
-    if not path.exists() or _sha256(path, path.stat().st_mtime_ns) != entry["captions_sha256"]:
+    if not path.exists() or hash_of(path) != entry["captions_sha256"]:
         raise UsageError(f"{path} is missing or differs from its manifest: {VERIFY}")
     found = load_file(path)
     names = {"pieces": "pieces", "words": "words", "captions": "starts", "image": "image"}
     return {ours: found[theirs] for theirs, ours in names.items()}
-
-
-@cache
-def _sha256(path: Path, changed_ns: int) -> str:
-    return file_sha256(path)
 
 
 @cache

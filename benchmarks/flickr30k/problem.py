@@ -75,9 +75,8 @@ class Pairs(Problem):
 
     def build(self) -> nn.Module:
         """Return the pre-trained BERT with a fresh head and image encoder, on the device."""
-        name = self.config["backbone"]["name"]
-        text, self.weights = bert.build(self.config["backbone"], weight_files(self.context))
-        model = self.config["model"]
+        text = self.backbone()
+        name, model = self.config["backbone"]["name"], self.config["model"]
         head = Head(
             regions=self.region_width,
             hidden=model["hidden"],
@@ -86,6 +85,11 @@ class Pairs(Problem):
             projects="out_features" not in self.config["method"],
         )
         return VSE(text, head).to(self.device)
+
+    def backbone(self) -> nn.Module:
+        """Return the pre-trained BERT."""
+        text, self.weights = bert.build(self.config["backbone"], weight_files(self.context))
+        return text
 
     def start_epoch(self, epoch: int, plan: Plan) -> None:
         """Count all negatives in the first epochs, and from then on the hardest."""

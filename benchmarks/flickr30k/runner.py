@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from benchmarks.flickr30k import bert, data
@@ -13,11 +12,10 @@ from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 from benchmarks.training import two_stage
 from benchmarks.training.classification import weight_files
-from benchmarks.training.trainer import Plan
 from benchmarks.training.two_stage import is_stage1_kept
 
 if TYPE_CHECKING:
-    from benchmarks.flickr30k.pace import Pace
+    from benchmarks.training.retrieval_pace import Pace
 
 __all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
 
@@ -47,21 +45,19 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
 
     Reading and augmenting are left out.
     """
-    from benchmarks.flickr30k.pace import measure
+    from benchmarks.flickr30k.pace import RandomPairs
+    from benchmarks.training.retrieval_pace import measure
 
     key = (cell.backbone, cell.method, context.device)
     if key not in _paces:
-        _paces[key] = measure(cell, config, context)
+        _paces[key] = measure(cell, config, RandomPairs(config, context))
     pace, sizes = _paces[key], SIZES[config["data"]["variant"]]
-    plan = Plan.of(config["stage2" if "stage2" in config else "stage1"])
     names, limits = config["data"], (config["data"]["limit_train"], config["data"]["limit_test"])
     train, val, test = (
         min(sizes[names[split]], limit or sizes[names[split]])
         for split, limit in (("train", limits[0]), ("val", limits[1]), ("test", limits[1]))
     )
-    evaluations = math.ceil(plan.epochs / plan.evaluate_every)
-    seconds = plan.epochs * (train // plan.batch_size) * pace.step_seconds
-    seconds += evaluations * (val + test) * pace.pair_seconds
+    seconds = pace.seconds(config, train=train, evaluated=val + test)
     return seconds, f"{cell.method} on {cell.backbone}: {pace}"
 
 

@@ -233,16 +233,17 @@ def checked_file(folder: Path, split: str) -> Path:
     manifest = manifest_of(folder)
     entry = manifest["splits"].get(split) or manifest.get(split) or {}
     expected = entry.get("sha256")
-    if expected is None or not path.exists() or _sha256(path, *_version(path)) != expected:
+    if expected is None or not path.exists() or hash_of(path) != expected:
         raise UsageError(
             f"{path} is missing or differs from its manifest: python -m data_prep verify names what is wrong"
         )
     return path
 
 
-def _version(path: Path) -> tuple[int, int]:
+def hash_of(path: Path) -> str:
+    """Return the sha256 of a file; one that has not changed is hashed once a process."""
     status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return _sha256(path, status.st_mtime_ns, status.st_size)
 
 
 @cache

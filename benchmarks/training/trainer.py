@@ -16,6 +16,7 @@ from benchmarks.training import checkpoint
 from benchmarks.training.precision import FP32, Precision
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
+from resora.samples import Mask
 
 DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
@@ -33,8 +34,9 @@ class Problem(Protocol):
     chance_loss: float
     """Loss of an answer that knows nothing."""
 
-    mask: Tensor | None = None
-    """Which positions of the batch just computed count in a penalty, (B, T) of bool; None: all do."""
+    mask: Mask = None
+    """Which positions of the batch just computed count in a penalty, (B, T) of bool; None: all do. For
+    layers that see different things, masks by glob of the layers' names."""
 
     @property
     def steps(self) -> int:
@@ -52,6 +54,19 @@ class Problem(Protocol):
     def start_epoch(self, epoch: int, plan: Plan) -> None:
         """Prepare for an epoch of a stage, counted from 0; a loss may change with it."""
         del epoch, plan
+
+    def group_of(self, name: str, parameter: nn.Parameter) -> str:
+        """Return the name under which a plan's ``rate_factors`` know a trained parameter."""
+        del parameter
+        return name.partition(".")[0]
+
+    def after_backward(self, trained: Sequence[nn.Parameter]) -> None:
+        """Change the gradients of a step, before they are cut and used."""
+        del trained
+
+    def after_step(self, model: nn.Module) -> None:
+        """Change the model after a step of the optimizer."""
+        del model
 
     def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
         """Say by which sign training has come to no usable model; None: it may have.
@@ -78,13 +93,14 @@ class Plan:
         batch_size: Examples of a step.
         learning_rate: At its highest.
         weight_decay: Decoupled (AdamW).
-        warmup_epochs: Epochs in which the learning rate rises linearly.
+        warmup_epochs: Epochs in which the learning rate rises linearly; half an epoch is one too.
         evaluate_every: Epochs from one evaluation to the next; the last epoch always has one.
         decay_epoch: The epoch, from 0, from which on the learning rate is a tenth. None: it falls along a
             cosine, to zero at the end.
         clip_norm: The norm that the gradient of all parameters together is cut to; None: it is not.
         decays_vectors: Whether vectors (biases, norms, scales) decay as matrices do.
-        rate_factors: Factors of the learning rate, by the first part of a parameter's name.
+        rate_factors: Factors of the learning rate, by the group that the problem puts a parameter in: the
+            first part of its name, unless it says otherwise.
         warm_epochs: For a problem whose loss is a gentler one in the first epochs: how many.
     """
 
@@ -92,7 +108,7 @@ class Plan:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    warmup_epochs: int
+    warmup_epochs: float
     evaluate_every: int
     decay_epoch: int | None = None
     clip_norm: float | None = None
@@ -166,7 +182,7 @@ class Stage:
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.device = next(model.parameters()).device.type
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, plan),
+            _parameter_groups(model, plan, problem),
             lr=plan.learning_rate,
             fused=True if self.device in FUSED else None,
         )
@@ -235,12 +251,14 @@ class Stage:
             loss = loss + extra
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.problem.after_backward(self.trained)
         self.clip()
         if method is not None:
             method.before_step(self.model, *at)
         self.optimizer.step()
         if method is not None:
             method.after_step(self.model, *at, self.optimizer)
+        self.problem.after_step(self.model)
 
     def clip(self) -> None:
         """Cut the gradient of all trained parameters together to the norm that the plan names, if any."""
@@ -313,12 +331,12 @@ class Stage:
         return Progress(**state["progress"])
 
 
-def _parameter_groups(model: nn.Module, plan: Plan) -> list[dict[str, Any]]:
+def _parameter_groups(model: nn.Module, plan: Plan, problem: Problem) -> list[dict[str, Any]]:
     """Split what is trained: by its factor of the learning rate, and vectors that are not decayed."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            factor = plan.rate_factors.get(name.partition(".")[0], 1.0)
+            factor = plan.rate_factors.get(problem.group_of(name, parameter), 1.0)
             groups.setdefault(factor, []).append(parameter)
     found: list[dict[str, Any]] = []
     for factor, trained in groups.items():

@@ -35,7 +35,7 @@ from resora.petl import Method, make_method
 
 DEFINITION = "mean cos^2 between subspace activations over pairs, uncentred, tokens as samples"
 
-PROTOCOL = ("train", "val", "test", "normalisation")
+PROTOCOL = ("train", "val", "held_out", "test", "normalisation")
 """Settings of the data that a record's protocol repeats."""
 
 

@@ -22,6 +22,7 @@ def packed_data(tmp_path_factory) -> Path:
     _packed.pack_set(root, "cars", 24)
     _packed.pack_set(root, "pets", 16, doubled=True)
     _packed.pack_pairs(root)
+    _packed.pack_clips(root)
     return root
 
 

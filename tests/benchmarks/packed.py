@@ -132,3 +132,58 @@ def _caption(thing: int, random: np.random.Generator) -> list[list[int]]:
     """Words of one or two pieces, one of which names the thing."""
     others = [[int(piece)] for piece in random.integers(100, 475, int(random.integers(2, 9)))]
     return [*others, [10 + thing, 50 + thing]]
+
+
+def pack_clips(root: Path, *, clips: int = 60, tests: int = 12, seed: int = 0) -> Path:
+    """Write packed MSR-VTT: a clip shows one of 40 colours, and its two captions name it."""
+    folder = root / "embedded" / "msrvtt"
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    looks = random.integers(0, 256, (40, 1, 3, 1, 1))
+    splits = {}
+    for split, count, each in (("train", clips, 2), ("test", tests, 1)):
+        shown = random.integers(0, 40, count)
+        counts = random.integers(1, 5, count)
+        frames = np.clip(looks[shown] + random.integers(-20, 21, (count, 12, 3, 32, 32)), 0, 255)
+        frames[np.arange(12) >= counts[:, None]] = 0
+        save_file(
+            {"frames": frames.astype(np.uint8), "counts": counts.astype(np.int64)},
+            folder / f"{split}.frames.safetensors",
+        )
+        tokens = np.zeros((count * each, 32), dtype=np.int32)
+        lengths = random.integers(5, 12, count * each)
+        for row, (thing, length) in enumerate(zip(shown.repeat(each), lengths, strict=True)):
+            said = [*random.integers(100, 900, length - 4), 10 + thing, 50 + thing]
+            tokens[row, :length] = [992, *said, 993]
+        arrays = {"tokens": tokens, "lengths": lengths.astype(np.int64)}
+        arrays["clips"] = np.arange(count).repeat(each).astype(np.int64)
+        save_file(arrays, folder / f"{split}.captions.safetensors")
+        splits[split] = {
+            "n_clips": count,
+            "n_listed": count,
+            "left_out": {},
+            "n_captions": count * each,
+            "captions_sha256": _sha256(folder / f"{split}.captions.safetensors"),
+            "frames_sha256": _sha256(folder / f"{split}.frames.safetensors"),
+        }
+    lists = {"train_9k": np.arange(clips), "train_7k": np.arange(0, clips, 2)}
+    lists["test_1ka"] = np.arange(tests)
+    save_file(lists, folder / "lists.safetensors")
+    manifest = {
+        "schema": "resora.data/1",
+        "benchmark": "msrvtt",
+        "variant": "embedded",
+        "tokenizer": {
+            "name": "clip_micro",
+            "vocab_sha256": "0" * 64,
+            "size": 994,
+            "special": {"start": 992, "end": 993, "pad": 0},
+            "text_length": 32,
+        },
+        "size": 32,
+        "lists": {name: len(rows) for name, rows in lists.items()},
+        "lists_sha256": _sha256(folder / "lists.safetensors"),
+        "splits": splits,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

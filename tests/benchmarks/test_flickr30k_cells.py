@@ -20,6 +20,7 @@ from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import pending, run_cell, run_group
 from benchmarks.harness.registry import select
 from benchmarks.training import checkpoint
+from benchmarks.training.retrieval_throughput import peak_of_process
 from benchmarks.training.trainer import Plan
 from benchmarks.training.two_stage import adapt, regularizer_of
 
@@ -300,6 +301,8 @@ def test_throughput_times_methods_in_turns(capsys):
         assert method["seconds"]["median"] > 0
         assert method["memory_bytes"] is None
     assert found["batch"] == 8
-    assert throughput.peak_of_process(Cell.parse(f"{CELL}/lora-r8/0"), "smoke", 8) > 1e8
+    cell = Cell.parse(f"{CELL}/lora-r8/0")
+    config = throughput.TIMED.config(cell, "smoke", 8, {})
+    assert peak_of_process(throughput.TIMED.problem, cell, config) > 1e8
     assert throughput.main(["--methods", "lora-r9"]) == 2
     assert "did you mean 'lora-r8'" in capsys.readouterr().err

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file
 
+from benchmarks.msrvtt import clip
 from data_prep.embedded import pretrain_clip
+from data_prep.msrvtt.generated import VOCABULARY
+from data_prep.msrvtt.tokens import ClipTokens
 
 
 def _run(folder, *more):
@@ -64,3 +70,32 @@ def test_a_few_steps_on_one_batch_lower_its_loss(tmp_path):
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
+
+
+def test_the_committed_weights_are_those_of_the_record():
+    made = json.loads((VOCABULARY / "record.json").read_text())
+    content = (VOCABULARY / "model.safetensors").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == made["sha256"]
+    assert len(content) == made["bytes"] <= 4_000_000
+    assert (made["name"], made["finished"]) == (pretrain_clip.NAME, True)
+    assert made["steps"] == made["arguments"]["steps"]
+    words = ClipTokens(pretrain_clip.NAME, VOCABULARY)
+    assert made["vocabulary"] == {"size": len(words.vocabulary), "sha256": words.sha256}
+    state = load_file(VOCABULARY / "model.safetensors")
+    assert {value.dtype for value in state.values()} == {np.dtype(np.float16)}
+    assert all(np.isfinite(value).all() for value in state.values())
+    assert sum(value.size for value in state.values()) == made["parameters"]
+
+
+def test_the_committed_network_is_the_one_that_benchmarks_build():
+    meant = pretrain_clip.network(ClipTokens(pretrain_clip.NAME, VOCABULARY)).config
+    built = clip.empty("clip_micro")
+    for part in ("text_config", "vision_config"):
+        theirs, ours = getattr(meant, part).to_dict(), getattr(built.config, part).to_dict()
+        assert theirs == ours
+    assert meant.projection_dim == built.config.projection_dim
+    assert clip.TOWERS["clip_micro"].tokens == meant.text_config.vocab_size
+    clip.load(built, VOCABULARY / "model.safetensors")
+    state = load_file(VOCABULARY / "model.safetensors")
+    for name, parameter in built.named_parameters():
+        assert np.array_equal(parameter.detach().numpy(), state[name].astype(np.float32))

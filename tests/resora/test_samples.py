@@ -160,3 +160,28 @@ def test_batches_of_different_sizes_are_no_windows():
     both = [ReSoRA(model, weight=1.0, sample="image", exclude=[n]) for n in ("images", "texts")]
     model(x[:2], x[:4])
     assert all(one() > 0 for one in both)
+
+
+def test_masks_by_layer_are_those_of_each_input():
+    """Two towers that see different things, as CLIP's: each has its own mask, or none."""
+    model = Towers().double()
+    x = inputs(dtype=torch.float64)
+    texts, valid = x[:2], torch.arange(x.shape[1]) < torch.tensor([[2], [3]])
+    regularizer = ReSoRA(model, weight=1.0, sample="token")
+    (images_z, images_b), (texts_z, texts_b) = activations(model, x, texts)
+    expected = [
+        linear(images_z.flatten(0, 1), images_b),
+        linear(texts_z[valid], texts_b),
+    ]
+    close(regularizer(mask={"texts": valid}), torch.stack(expected).mean())
+    model(x[:3], texts[:1])
+    model(x[3:], texts[1:])
+    parts = {"t*": [valid[:1], valid[1:]], "*": None}
+    close(regularizer(mask=parts), torch.stack(expected).mean())
+    model(x, texts)
+    with pytest.raises(ValueError, match="the glob 'text_model' of a mask matches no low-rank"):
+        regularizer(mask={"text_model": valid})
+    with regularizer.recording():
+        model(x, texts)
+        found = regularizer.redundancy(mask={"texts": valid})["texts"]
+    close(found, penalties.squared_cosines(texts_z[valid][None])[0])

@@ -1,0 +1,343 @@
+"""MSR-VTT cells: they run, share stage 1, go on after a kill, and say what does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.cli import main
+from benchmarks.harness.context import Context
+from benchmarks.harness.errors import UsageError
+from benchmarks.harness.execute import pending, run_cell, run_group
+from benchmarks.harness.registry import select
+from benchmarks.msrvtt import data, runner, throughput
+from benchmarks.msrvtt.problem import METRICS, VideoTextRetrieval, pairs_of
+from benchmarks.msrvtt.spec import METHODS, MSRVTT
+from benchmarks.training import checkpoint
+from benchmarks.training.two_stage import adapt, regularizer_of
+
+CELL = "msrvtt/clip_micro/1ka"
+
+
+def settled(settings, **overrides):
+    return dataclasses.replace(settings, overrides=settings.overrides | overrides)
+
+
+def run(settings, *methods):
+    cells = pending(select([f"{CELL}/{method}" for method in methods], "smoke"), settings)
+    torch.manual_seed(99)
+    run_group(cells, settings, lambda event: None)
+    return [settings.store.load(cell) for cell in cells]
+
+
+def context_of(settings):
+    return Context(
+        data=settings.data, work=settings.work, device="cpu", on_epoch=lambda *_: None, weights=None
+    )
+
+
+def problem_of(settings, method="lora-r8"):
+    config = settings.config(Cell.parse(f"{CELL}/{method}/0"))
+    return config, VideoTextRetrieval(config, context_of(settings))
+
+
+def adapted(settings, method):
+    config, problem = problem_of(settings, method)
+    options = {key: value for key, value in config["method"].items() if key != "name"}
+    model, _ = adapt(Cell.parse(f"{CELL}/{method}/0"), options, problem)
+    for name, parameter in model.named_parameters():
+        if "lora_b" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return config, problem, model
+
+
+def test_the_grid_is_the_papers_rows_and_the_control():
+    assert len(METHODS) == 13
+    for scale in MSRVTT.scales.values():
+        cells = list(MSRVTT.cells(scale))
+        assert len(cells) == 13 * len(scale.seeds)
+        for cell in cells:
+            assert all(MSRVTT.sources(cell, scale).values())
+    paper = MSRVTT.scales["paper"]
+    full, lora = (
+        MSRVTT.config(Cell("msrvtt", "clip_vit_b32", "1ka", method, 0), paper)["stage1"]
+        for method in ("full", "lora-r8")
+    )
+    recipe = {"epochs": 5, "batch_size": 128, "learning_rate": 1e-4, "warmup_epochs": 0.5}
+    assert recipe.items() <= full.items()
+    assert recipe.items() <= lora.items()
+    assert (full["rate_factors"], full["weight_decay"]) == ({"pretrained": 0.1}, 0.05)
+    assert (lora["rate_factors"], lora["weight_decay"]) == ({"pretrained": 1.0}, 0.2)
+    assert MSRVTT.selections == ("last_epoch", "best_val", "max_test")
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if "+" not in m and m != "lora-r8"])
+def test_every_method_runs(settings, method):
+    (record,) = run(settings, method)
+    assert (record["status"], record["error"]) == ("ok", None)
+    assert record["cost"]["trainable_params"] > 0
+    assert record["cost"]["head_params"] == 0
+
+
+@pytest.mark.parametrize("head", ["seqTransf", "seqLSTM", "tightTransf"])
+def test_every_head_runs(settings, head):
+    (record,) = run(settled(settings, **{"model.head": head}), "lora-r8")
+    assert (record["status"], record["error"]) == ("ok", None)
+    assert record["cost"]["head_params"] > 0
+
+
+def test_a_record_has_all_metrics_by_all_rules_and_stages_share_the_first(settings):
+    first, second, control = run(settings, "lora-r8", "lora-r8+linear", "lora-r8+control")
+    assert first["primary"] == {"metric": "rsum", "selection": "last_epoch"}
+    assert set(first["metrics"]) == set(METRICS)
+    for rules in first["metrics"].values():
+        assert set(rules) == {"best_val", "last_epoch", "max_test"}
+        assert None not in rules.values()
+    curves = first["curves"]["stage1"]
+    recalls = [curves[f"test_{way}_r{k}"][-1] for way in ("t2v", "v2t") for k in (1, 5, 10)]
+    assert curves["test_rsum"][-1] == pytest.approx(sum(recalls))
+    counts = first["counts"]
+    assert (counts["n_train_clips"], counts["n_train"], counts["n_val"]) == (40, 80, 20)
+    assert (counts["n_test"], counts["n_test_clips"]) == (12, 12)
+    assert {"ties_t2v", "ties_v2t"} <= counts.keys()
+    for record in (second, control):
+        assert record["status"] == "ok"
+        assert record["stage1"]["config_hash"] == first["config_hash"]
+    assert second["stage1"]["checkpoint_sha256"] == control["stage1"]["checkpoint_sha256"]
+    assert second["redundancy"]["start"] == control["redundancy"]["start"]
+    assert second["redundancy"]["start"]["mean"] == pytest.approx(
+        first["redundancy"]["end"]["mean"]
+    )
+    towers = {name.split(".")[1] for name in second["redundancy"]["end"]["by_matrix"]}
+    assert towers == {"vision_model", "text_model"}
+    assert second["curves"]["stage2"]["penalty"][0] > 0
+    assert run(settings, "lora-r8*") == []
+    assert str(settings.data) not in json.dumps(first)
+
+
+@pytest.mark.parametrize("changed", [{"training.chunk": 8}, {"training.precision": "bf16"}])
+def test_chunks_and_bfloat16_come_to_the_same(settings, changed):
+    direct = run(settings, "lora-r8", "lora-r8+linear")
+    other = run(
+        settled(dataclasses.replace(settings, results=settings.results / "2"), **changed),
+        "lora-r8",
+        "lora-r8+linear",
+    )
+    bound = 1e-4 if "training.chunk" in changed else 0.05
+    for one, two, stage in zip(direct, other, ("stage1", "stage2"), strict=True):
+        assert two["status"] == "ok"
+        for series in ("train_loss", "penalty"):
+            values = [one["curves"][stage][series], two["curves"][stage][series]]
+            if values[0][0] is not None:
+                assert values[1] == pytest.approx(values[0], rel=bound)
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_the_same_as_one(settings):
+    """Their gradients are compared in test_msrvtt_model.py; here that they go through a whole cell."""
+    (alone,) = run(settings, "lora-r8")
+    settings = dataclasses.replace(
+        settings, results=settings.results / "2", work=settings.work / "2"
+    )
+    (both,) = run(settled(settings, **{"training.processes": 2}), "lora-r8")
+    assert (both["status"], both["error"]) == ("ok", None)
+    for series in ("train_loss", "test_rsum"):
+        values = [one["curves"]["stage1"][series][-1] for one in (alone, both)]
+        assert values[1] == pytest.approx(values[0], rel=1e-3)
+
+
+def test_without_a_held_out_part_there_is_no_number_by_it(settings):
+    (record,) = run(settled(settings, **{"data.held_out": 0}), "partial")
+    assert record["counts"]["n_train_clips"] == 60
+    assert record["metrics"]["rsum"]["best_val"] is None
+    assert record["metrics"]["rsum"]["last_epoch"] is not None
+
+
+def test_training_learns_what_captions_say(settings):
+    more = {"stage1.epochs": 12, "stage1.evaluate_every": 12, "stage1.learning_rate": 1e-3}
+    (record,) = run(settled(settings, **more, **{"stage1.rate_factors": {"pretrained": 1}}), "full")
+    losses = record["curves"]["stage1"]["train_loss"]
+    assert losses[-1] < 0.6 * math.log(32)
+    assert losses[0] > 0.9 * math.log(32)
+
+
+def test_the_scale_of_cosines_stays_below_100(settings):
+    _, problem, model = adapted(settings, "full")
+    with torch.no_grad():
+        model.clip.logit_scale.fill_(9.0)
+    problem.after_step(model)
+    assert model.clip.logit_scale.exp().item() == pytest.approx(100)
+
+
+def test_all_methods_see_the_same_batches(settings):
+    _, one = problem_of(settings, "lora-r8")
+    _, other = problem_of(settings, "full")
+    for first, second in zip(one.batches(5), other.batches(5), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    first, again = (next(one.batches(seed)) for seed in (5, 6))
+    assert not torch.equal(first.tokens, again.tokens)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_killed_run_goes_on_where_it_was(settings):
+    settings = settled(settings, **{"stage1.epochs": 3, "stage1.evaluate_every": 1})
+    (whole,) = run(settings, "lora-r8")
+    cell = Cell.parse(f"{CELL}/lora-r8/0")
+    shutil.rmtree(settings.work)
+    settings.store.path(cell).unlink()
+
+    def stop(event):
+        if event.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_cell(cell, settings, stop)
+    (left,) = settings.work.rglob(checkpoint.LAST_EPOCH)
+    assert torch.load(left, weights_only=True)["progress"]["epoch"] == 2
+    run_cell(cell, settings, lambda event: None)
+    record = settings.store.load(cell)
+    assert record["curves"] == whole["curves"]
+    assert record["metrics"] == whole["metrics"]
+
+
+def test_padding_never_enters_the_penalty(settings):
+    """Neither tokens behind a caption's end, nor the places of frames that a clip has not."""
+    config, problem, model = adapted(settings, "lora-r8+linear")
+    regularizer = regularizer_of(model, config["stage2"])
+    batch = next(problem.batches(3))
+    assert batch.lengths.unique().numel() > 2
+    assert batch.counts.unique().numel() > 2
+    assert len(batch.frames) == batch.counts.sum()
+    padding = torch.arange(batch.tokens.shape[1]) >= batch.lengths.unsqueeze(1)
+    other = batch._replace(tokens=batch.tokens.masked_fill(padding, 321))
+    wider = batch._replace(tokens=torch.nn.functional.pad(batch.tokens, (0, 7), value=5))
+    model.train()
+    found = []
+    for one in (batch, other, wider):
+        loss = problem.loss(model, one)
+        found.append((regularizer(mask=problem.mask).item(), loss.item()))
+    assert found[0][0] > 0
+    for pair in found[1:]:
+        assert pair == pytest.approx(found[0], rel=1e-4)
+    # Without the mask it would change; so would it with frames of zeros in the empty places.
+    problem.loss(model, wider)
+    assert regularizer().item() != pytest.approx(found[0][0], rel=1e-3)
+    full = batch._replace(
+        frames=torch.cat((batch.frames, torch.zeros_like(batch.frames[:20]))),
+        counts=batch.counts.clone(),
+    )
+    full.counts[-1] += 20
+    problem.loss(model, full)
+    assert regularizer(mask=problem.mask).item() != pytest.approx(found[0][0], rel=1e-3)
+    regularizer.close()
+
+
+def test_a_split_is_what_its_files_say(settings):
+    folder = data.require(settings.data, "embedded")
+    split = data.load_list(folder, "train_7k")
+    frames = load_file(folder / "train.frames.safetensors")
+    captions = load_file(folder / "train.captions.safetensors")
+    index = torch.tensor([7, 2, 7])
+    batch = pairs_of(split, index)
+    start = 0
+    for row, caption in enumerate(index.tolist()):
+        clip = int(split.clips[split.owner[caption]])
+        number = int(frames["counts"][clip])
+        assert clip % 2 == 0
+        assert torch.equal(batch.frames[start : start + number], frames["frames"][clip, :number])
+        start += number
+        mine = (captions["clips"] == clip).nonzero().flatten().tolist()
+        said = [captions["tokens"][one][captions["tokens"][one] > 0].tolist() for one in mine]
+        assert batch.tokens[row][: batch.lengths[row]].tolist() in said
+
+
+def test_what_is_held_out_is_not_trained_on(settings):
+    folder = data.require(settings.data, "embedded")
+    whole = data.load_list(folder, "train_9k")
+    train, held_out = whole.parted(15)
+    assert (len(train.clips), len(held_out.clips)) == (45, 15)
+    assert sorted([*train.clips.tolist(), *held_out.clips.tolist()]) == list(range(60))
+    assert torch.equal(held_out.owner, torch.arange(15))
+    assert (len(train.owner), len(held_out.tokens)) == (90, 15)
+    again, _ = whole.parted(15)
+    assert torch.equal(again.clips, train.clips)
+    with pytest.raises(ValueError, match=r"60 of 60 .* \(data\.held_out\)"):
+        whole.parted(60)
+
+
+def copied(settings, tmp_path):
+    shutil.copytree(settings.data / "embedded" / "msrvtt", tmp_path / "d/embedded/msrvtt")
+    return tmp_path / "d", tmp_path / "d/embedded/msrvtt"
+
+
+def refused(root, settings):
+    with pytest.raises(UsageError) as caught:
+        problem_of(dataclasses.replace(settings, data=root))
+    return str(caught.value)
+
+
+def test_what_is_not_as_the_manifest_says_is_refused(settings, tmp_path):
+    root, folder = copied(settings, tmp_path)
+    for name in ("train.frames", "test.captions", "lists"):
+        file = folder / f"{name}.safetensors"
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-4] + b"abcd")
+        assert f"{name}.safetensors is missing or differs" in refused(root, settings)
+        file.write_bytes(whole)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for key, value, said in (
+        ("size", 224, "224 pixels in height and width, clip_micro has 32"),
+        ("tokenizer", {"size": 49_408}, "49408 tokens in the vocabulary, clip_micro has 994"),
+    ):
+        (folder / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+        assert said in refused(root, settings)
+
+
+def test_settings_that_do_not_exist_are_refused(settings):
+    for key, value, said in (
+        ("evaluation.ties", "lower", "higher or clip4clip"),
+        ("model.head", "maxP", "meanP, seqTransf"),
+        ("stage1.rate_factors", {"added": 0.1}, "only 'pretrained' parameters have a factor"),
+        ("data.test", "test_1kb", "list of clips"),
+    ):
+        changed = settled(settings, **{key: value})
+        with pytest.raises(UsageError) as caught:
+            problem_of(changed)[1].build()
+        assert said in str(caught.value)
+
+
+def test_missing_data_give_the_command(settings, tmp_path, capsys):
+    options = ["--scale=smoke", f"--data={tmp_path}", f"--results={tmp_path}", "--device=cpu"]
+    assert main(["run", f"{CELL}/lora-r8/0", *options]) != 0
+    text = "".join(capsys.readouterr())
+    assert "python -m data_prep prepare msrvtt --source embedded" in text
+
+
+def test_how_long_a_cell_takes(settings):
+    cell = Cell.parse(f"{CELL}/lora-r8+linear/0")
+    seconds, text = runner.expected_seconds(cell, settings.config(cell), context_of(settings))
+    assert seconds > 0
+    assert "s a step" in text
+
+
+def test_throughput_times_methods_in_turns(capsys):
+    options = ["--scale=smoke", "--methods", "partial", "lora-r8+linear", "--batch=8"]
+    more = ["--rounds=1", "--device=cpu", "--without-memory", "--chunk=4"]
+    assert throughput.main([*options, *more]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["methods"]) == {"partial", "lora-r8+linear"}
+    for method in found["methods"].values():
+        assert method["seconds"]["median"] > 0
+    assert found["settings"] == {"training.chunk": 4}
+    assert throughput.main(["--methods", "lora-r9"]) == 2
+    assert "did you mean 'lora-r8'" in capsys.readouterr().err
