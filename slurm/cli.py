@@ -111,6 +111,8 @@ def _planning() -> argparse.ArgumentParser:
     add("--measure", action="store_true",
         help="... or their benchmark's estimate: a few steps, timed on this machine")  # fmt: skip
     add("--cells", action="store_true", help="list the cells of every job")
+    add("--side-by-side", type=whole, default=0, metavar="K",
+        help="cells of a job that train in one forward pass, at most, as benchmarks run has it")  # fmt: skip
     return planning
 
 
@@ -121,6 +123,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         data=given.data,
         work=given.work,
         overrides=dict(given.set or []),
+        side_by_side=getattr(given, "side_by_side", 0),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from benchmarks import backbones
 from benchmarks.fewshot.problem import FewShot, require_set
 from benchmarks.fewshot.spec import FEWSHOT, N_VAL, set_of
@@ -9,11 +11,20 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
-from benchmarks.training import two_stage
+from benchmarks.training import together, two_stage
 from benchmarks.training.classification import weight_files
+from benchmarks.training.together import forward_key
 from benchmarks.training.two_stage import is_stage1_kept
 
-__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+__all__ = [
+    "expected_seconds",
+    "forward_key",
+    "is_stage1_kept",
+    "require",
+    "require_weights",
+    "run",
+    "run_side_by_side",
+]
 
 EMBEDDED_VAL, EMBEDDED_TEST = 8, 25
 """Images a class of the embedded sets."""
@@ -53,3 +64,10 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
 def run(cell: Cell, config: Config, context: Context) -> Outcome:
     """Train and evaluate one cell."""
     return two_stage.run(cell, config, context, FewShot(cell, config, context))
+
+
+def run_side_by_side(
+    members: Sequence[tuple[Cell, Config]], context: Context
+) -> Iterator[tuple[Cell, together.Found]]:
+    """Train cells of one task together, each on the draw of its seed; yield what each comes to."""
+    return together.run(members, context, lambda cell, config: FewShot(cell, config, context))

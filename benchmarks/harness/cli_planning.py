@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
-from benchmarks.harness import provenance
+from benchmarks.harness import beside, provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import DONE, INCOMPLETE, UsageError, unknown
 from benchmarks.harness.execute import (
@@ -86,6 +86,8 @@ def foretell(
     first = stage1_runs(todo, settings)
     if first:
         print(f"before them, stage 1, of which no checkpoint is kept: {len(first)} runs")
+    for line in beside.told(todo, settings):
+        print(line)
     for line in estimated([*first, *todo], settings, jobs):
         print(line)
     return INCOMPLETE if missing else DONE

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
-from benchmarks.harness.errors import UsageError
+from benchmarks.harness.errors import TimeLimit, UsageError
 from benchmarks.harness.record import InvalidRecord, Outcome, build_record
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.spec import Config, config_hash
@@ -46,6 +46,7 @@ class Settings:
         weights: The file of weights that a person gave, if any.
         overrides: Values that replace declared ones, by dotted name.
         caching: Compute features of what is frozen once, where a method allows it.
+        side_by_side: Cells that share forward passes, at most, where they can; up to 1: none does.
     """
 
     scale: str
@@ -58,6 +59,7 @@ class Settings:
     weights: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     caching: bool = True
+    side_by_side: int = 0
 
     @property
     def store(self) -> Store:
@@ -77,20 +79,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Event:
-    """News of a cell: its end with a status, or an epoch of it."""
+    """News of a cell: its end with a status, an epoch of it, or a note for people."""
 
     cell: Cell
     status: str | None = None
     error: str | None = None
     epoch: int = 0
     epochs: int = 0
+    note: str | None = None
 
 
 Report = Callable[[Event], None]
-
-
-class TimeLimit(Exception):
-    """A cell took longer than it may."""
 
 
 def pending(cells: Iterable[Cell], settings: Settings, rerun: str = "failed") -> list[Cell]:
@@ -121,7 +120,7 @@ def lacking(
         settings: How to run.
         fetch: Whether weights that are not on this machine are fetched, once all data are there.
     """
-    context = _context(settings, device="cpu")
+    context = context_of(settings, device="cpu")
     found: dict[str, list[Cell]] = {}
     checks = (
         ("require", ("benchmark", "task")),
@@ -132,7 +131,7 @@ def lacking(
         for cell in cells:
             alike[tuple(getattr(cell, part) for part in parts)].append(cell)
         for group in alike.values():
-            check = getattr(_runner(group[0]), name, None)
+            check = getattr(runner_of(group[0]), name, None)
             more = {"fetch": fetch and not found} if name == "require_weights" else {}
             try:
                 if check is not None:
@@ -170,13 +169,63 @@ def expected_seconds(cell: Cell, settings: Settings) -> tuple[float, str] | None
 
     None if its runner cannot tell.
     """
-    measure = getattr(_runner(cell), "expected_seconds", None)
+    measure = getattr(runner_of(cell), "expected_seconds", None)
     if measure is None:
         return None
-    _prepare_process(settings)
-    context = _context(settings, device=_device_of(cell, settings.device))
+    prepare_process(settings)
+    context = context_of(settings, device=device_of(cell, settings.device))
     found: tuple[float, str] = measure(cell, settings.config(cell), context)
     return found
+
+
+class Attempt:
+    """One try at a cell, from its start to its record."""
+
+    def __init__(
+        self, cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            cell: The cell.
+            settings: How it runs.
+            report: Told of the end.
+            keep_fresh: Do not replace a fresh record: the cell runs again for its checkpoint alone.
+        """
+        self.cell, self.settings, self.report = cell, settings, report
+        self.keep_fresh = keep_fresh
+        self.started = datetime.now(UTC)
+
+    def end(self, found: Outcome | BaseException) -> str:
+        """Write the record of what was measured, or of what went wrong; return its status."""
+        cell, settings = self.cell, self.settings
+        status, error = _verdict(found)
+        benchmark, scale = declared(cell, settings.scale)
+        record = build_record(
+            benchmark,
+            scale,
+            cell,
+            settings.config(cell),
+            status=status,
+            error=error,
+            outcome=found if isinstance(found, Outcome) else Outcome(),
+            sources=benchmark.sources(cell, scale, settings.overrides),
+            where={
+                "code": provenance.code(),
+                "environment": provenance.environment(),
+                "hardware": provenance.hardware(device_of(cell, settings.device)),
+            },
+            run={
+                "started_at": self.started.isoformat(timespec="seconds"),
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "attempt": _attempts(settings.store, cell) + 1,
+                "overrides": dict(settings.overrides),
+            },
+        )
+        if not (self.keep_fresh and settings.state(cell) is State.FRESH):
+            settings.store.write(cell, record)
+        self.report(Event(cell, status, error))
+        return status
 
 
 def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False) -> str:
@@ -186,79 +235,53 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
         cell: The cell.
         settings: How to run.
         report: Told of each epoch, and of the end.
-        keep_fresh: Do not replace a fresh record: the cell runs again for its checkpoint alone.
+        keep_fresh: As ``Attempt`` takes it.
     """
-    benchmark, scale = declared(cell, settings.scale)
-    config = settings.config(cell)
-    device = _device_of(cell, settings.device)
-    started = datetime.now(UTC)
-    interrupt: BaseException | None = None
-    outcome = Outcome()
+    attempt = Attempt(cell, settings, report, keep_fresh=keep_fresh)
+    found: Outcome | Exception
     try:
-        with _time_limit(settings.timeout_seconds):
-            outcome = _runner(cell).run(cell, config, _context(settings, device, report))
-        status, error = "ok", None
+        with time_limit(settings.timeout_seconds):
+            context = context_of(settings, device_of(cell, settings.device), report)
+            found = runner_of(cell).run(cell, settings.config(cell), context)
     except (KeyboardInterrupt, SystemExit) as stop:
-        status, error, interrupt = "cancelled", "stopped by the user", stop
+        attempt.end(stop)
+        raise
     except Exception as problem:  # noqa: BLE001 - the one place where any failure becomes a record
-        status, error = _status(problem), f"{type(problem).__name__}: {problem}".splitlines()[0]
-    record = build_record(
-        benchmark,
-        scale,
-        cell,
-        config,
-        status=status,
-        error=error,
-        outcome=outcome,
-        sources=benchmark.sources(cell, scale, settings.overrides),
-        where={
-            "code": provenance.code(),
-            "environment": provenance.environment(),
-            "hardware": provenance.hardware(device),
-        },
-        run={
-            "started_at": started.isoformat(timespec="seconds"),
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "attempt": _attempt(settings.store, cell),
-            "overrides": dict(settings.overrides),
-        },
-    )
-    if not (keep_fresh and settings.state(cell) is State.FRESH):
-        settings.store.write(cell, record)
-    report(Event(cell, status, error))
-    if interrupt is not None:
-        raise interrupt
-    return status
+        found = problem
+    return attempt.end(found)
 
 
 def run_group(cells: Sequence[Cell], settings: Settings, report: Report) -> None:
     """Run the cells of one base, task and seed, stage 1 first where it is needed."""
-    _prepare_process(settings)
+    prepare_process(settings)
     base_status: str | None = None
     for cell in sorted(cells, key=lambda cell: cell != cell.base):
         if cell == cell.base:
             base_status = run_cell(cell, settings, report)
             continue
         if not _has_stage1(cell, settings) and base_status is None:
-            base_status = run_cell(cell.base, settings, _epochs_only(report), keep_fresh=True)
+            base_status = run_cell(cell.base, settings, without_end(report), keep_fresh=True)
         run_cell(cell, settings, report)
 
 
-def _epochs_only(report: Report) -> Report:
+def without_end(report: Report) -> Report:
     """Pass on the epochs of a stage 1 that was not asked for itself, but not its end."""
     return lambda event: report(event) if event.status is None else None
 
 
 def _has_stage1(cell: Cell, settings: Settings) -> bool:
-    context = _context(settings, device="cpu")
-    return bool(_runner(cell).is_stage1_kept(cell, settings.config(cell), context))
+    context = context_of(settings, device="cpu")
+    return bool(runner_of(cell).is_stage1_kept(cell, settings.config(cell), context))
 
 
-def _runner(cell: Cell) -> Any:
+def runner_of(cell: Cell) -> Any:
+    """Return the module that runs a cell."""
     return importlib.import_module(benchmark_named(cell.benchmark).runner)
 
 
-def _context(settings: Settings, device: str, report: Report | None = None) -> Context:
+def context_of(settings: Settings, device: str, report: Report | None = None) -> Context:
+    """Return what a runner is given besides the cell; ``report`` is told of each epoch."""
+
     def on_epoch(cell: Cell, epoch: int, epochs: int) -> None:
         if report is not None:
             report(Event(cell, epoch=epoch, epochs=epochs))
@@ -287,7 +310,8 @@ def _wanted_device(cell: Cell) -> str | None:
     return benchmark_named(cell.benchmark).task(cell.task).device
 
 
-def _device_of(cell: Cell, asked: str) -> str:
+def device_of(cell: Cell, asked: str) -> str:
+    """Return the device of a cell in a run on the one ``asked`` for."""
     wanted = _wanted_device(cell)
     return default_device(asked) if wanted is None or asked.startswith(wanted) else wanted
 
@@ -299,12 +323,22 @@ def _is_at_hand(wanted: str, asked: str) -> bool:
     return wanted == "cpu" or default_device("auto") == wanted
 
 
-def _prepare_process(settings: Settings) -> None:
+def prepare_process(settings: Settings) -> None:
+    """Set torch's threads and its choice of algorithms."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _verdict(found: Outcome | BaseException) -> tuple[str, str | None]:
+    """Return the status, and for all but ``ok`` one line of what went wrong."""
+    if isinstance(found, Outcome):
+        return "ok", None
+    if isinstance(found, Exception):
+        return _status(found), f"{type(found).__name__}: {found}".splitlines()[0]
+    return "cancelled", "stopped by the user"
 
 
 def _status(problem: Exception) -> str:
@@ -317,7 +351,8 @@ def _status(problem: Exception) -> str:
 
 
 @contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise ``TimeLimit`` in the block after so many seconds; None: never."""
     if seconds is None:
         yield
         return
@@ -334,9 +369,9 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def _attempt(store: Store, cell: Cell) -> int:
+def _attempts(store: Store, cell: Cell) -> int:
     try:
         record = store.load(cell)
     except InvalidRecord:
-        return 1
-    return 1 if record is None else int(record["run"]["attempt"]) + 1
+        return 0
+    return 0 if record is None else int(record["run"]["attempt"])

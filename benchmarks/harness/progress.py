@@ -40,6 +40,9 @@ class Progress:
 
     def tell(self, event: Event) -> None:
         """Take in an event of a cell."""
+        if event.note is not None:
+            tqdm.write(event.note)
+            return
         if event.status is None:
             self._bar.set_postfix_str(f"{event.cell} {event.epoch}/{event.epochs}")
             return
