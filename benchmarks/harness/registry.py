@@ -12,10 +12,12 @@ from benchmarks.harness.cell import PARTS, Cell, Selector
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.spec import Benchmark, Scale
 from benchmarks.method_cost.spec import METHOD_COST
+from benchmarks.speed.spec import SPEED
 from benchmarks.vtab1k.spec import VTAB1K
 
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (VTAB1K, FEWSHOT, FLICKR30K, COST, METHOD_COST)
+    benchmark.name: benchmark
+    for benchmark in (VTAB1K, FEWSHOT, FLICKR30K, COST, METHOD_COST, SPEED)
 }
 """All benchmarks by name; add a new one's ``spec.py`` object here."""
 
