@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from benchmarks import backbones
 from benchmarks.fewshot.problem import FewShot, require_set
@@ -16,6 +17,9 @@ from benchmarks.training.classification import weight_files
 from benchmarks.training.together import forward_key
 from benchmarks.training.two_stage import is_stage1_kept
 
+if TYPE_CHECKING:
+    from benchmarks.training.pace import Pace
+
 __all__ = [
     "expected_seconds",
     "forward_key",
@@ -24,6 +28,7 @@ __all__ = [
     "require_weights",
     "run",
     "run_side_by_side",
+    "seconds_at",
 ]
 
 EMBEDDED_VAL, EMBEDDED_TEST = 8, 25
@@ -49,6 +54,11 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
     from benchmarks.training.pace import pace_of
 
     pace = pace_of(cell, config, context)
+    return seconds_at(cell, config, pace), f"{cell.method} on {cell.backbone}: {pace}"
+
+
+def seconds_at(cell: Cell, config: Config, pace: Pace) -> float:
+    """Return how long a cell takes at a pace, without the augmentation."""
     name, shots = set_of(cell.task)
     classes = config["task"]["num_classes"]
     is_embedded = config["data"]["variant"] == "embedded"
@@ -57,8 +67,7 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
         "val": classes * EMBEDDED_VAL if is_embedded else N_VAL[name],
         "test": classes * EMBEDDED_TEST if is_embedded else FEWSHOT.task(cell.task).n_test,
     }
-    told = f"{cell.method} on {cell.backbone}: {pace}"
-    return pace.seconds(config, sizes), told
+    return pace.seconds(config, sizes)
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:

@@ -104,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
     missing = lacking(todo, settings, fetch=not options.dry_run)
     jobs = options.jobs or default_jobs(settings.device)
     if options.dry_run:
-        return foretell(todo, missing, settings, jobs)
+        jobs = options.jobs or (1 if options.on else jobs)
+        return foretell(todo, missing, settings, jobs, options.on)
     todo = without(todo, missing, skip=options.skip_missing)
     if not todo:
         return DONE
@@ -293,6 +294,8 @@ def _parser() -> argparse.ArgumentParser:
                          help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
     running.add_argument("--skip-missing", action="store_true",
                          help="leave out cells whose data or weights are not there")  # fmt: skip
+    running.add_argument("--on", metavar="NAME", help="with --dry-run: how long on this GPU or "
+                         "processor, such as 'NVIDIA H200', by what was measured on it")  # fmt: skip
     running.set_defaults(command=run)
 
     add_sweep(commands, how_to_run=_how_to_run(), settings_of=_settings)

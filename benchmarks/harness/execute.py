@@ -306,6 +306,12 @@ def default_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def kind_of(device: str) -> str:
+    """Return the name of the GPU, or of the processor for the device ``cpu``."""
+    hardware = provenance.hardware("cuda" if device.startswith("cuda") else "cpu")
+    return str(hardware["gpu"] or hardware["cpu"])
+
+
 def _wanted_device(cell: Cell) -> str | None:
     return benchmark_named(cell.benchmark).task(cell.task).device
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from benchmarks import backbones
 from benchmarks.harness.cell import Cell
@@ -17,6 +18,9 @@ from benchmarks.training.together import forward_key
 from benchmarks.training.two_stage import is_stage1_kept
 from benchmarks.vtab1k.spec import VTAB1K
 
+if TYPE_CHECKING:
+    from benchmarks.training.pace import Pace
+
 __all__ = [
     "expected_seconds",
     "forward_key",
@@ -25,6 +29,7 @@ __all__ = [
     "require_weights",
     "run",
     "run_side_by_side",
+    "seconds_at",
 ]
 
 EMBEDDED_TEST = 1000
@@ -46,10 +51,14 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
     from benchmarks.training.pace import pace_of
 
     pace = pace_of(cell, config, context)
+    return seconds_at(cell, config, pace), f"{cell.method} on {cell.backbone}: {pace}"
+
+
+def seconds_at(cell: Cell, config: Config, pace: Pace) -> float:
+    """Return how long a cell takes at a pace."""
     is_embedded = config["data"]["variant"] == "embedded"
     n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
-    told = f"{cell.method} on {cell.backbone}: {pace}"
-    return pace.seconds(config, {"train800": 800, "val200": 200, "test": n_test}), told
+    return pace.seconds(config, {"train800": 800, "val200": 200, "test": n_test})
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:
