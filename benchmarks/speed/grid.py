@@ -5,8 +5,8 @@
 
 The ways run the same cells through the command's own code, in turn, in one process, and each in folders of
 its own: every cell with a stage 1 of its own, as where a method is trained on its own; a stage 1 for all
-that start from it; and these side by side. The whole grid is as many times that as it has groups of one base, task
-and seed: the embedded tasks have images of one size and number.
+that start from it; and these side by side. The whole grid is as many times that as it has groups of one
+base, task and seed: the embedded tasks have images of one size and number.
 """
 
 from __future__ import annotations
