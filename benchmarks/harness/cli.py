@@ -225,6 +225,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             "timeout_seconds",
             "caching",
             "side_by_side",
+            "waits",
         )
         if hasattr(options, name)
     }
@@ -328,6 +329,8 @@ def _how_to_run() -> argparse.ArgumentParser:
         "or timm's name of a checkpoint")  # fmt: skip
     add("--no-caching", dest="caching", action="store_false",
         help="compute features of frozen parts anew in each epoch: the same numbers, later")  # fmt: skip
+    add("--wait-for-checkpoints", dest="waits", action="store_true",
+        help="begin no epoch before the last one is on disk; else it is written beside training")  # fmt: skip
     add("--side-by-side", type=whole, default=0, metavar="K",
         help="train up to K LoRA cells of a task in one forward pass; for a GPU (default: no)")  # fmt: skip
     add("--dry-run", action="store_true",

@@ -46,6 +46,7 @@ class Settings:
         weights: The file of weights that a person gave, if any.
         overrides: Values that replace declared ones, by dotted name.
         caching: Compute features of what is frozen once, where a method allows it.
+        waits: Begin no epoch of a training before the one before it is on disk.
         side_by_side: Cells that share forward passes, at most, where they can; up to 1: none does.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     weights: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     caching: bool = True
+    waits: bool = False
     side_by_side: int = 0
 
     @property
@@ -294,6 +296,7 @@ def context_of(settings: Settings, device: str, report: Report | None = None) ->
         on_epoch=on_epoch,
         weights=settings.weights,
         caching=settings.caching,
+        waits=settings.waits,
     )
 
 

@@ -257,6 +257,7 @@ def stage_of(run: Run) -> Iterator[Stage]:
             is_first=run.stage == 1,
             penalty=None if regularizer is None else lambda: regularizer(mask=problem.mask),
             precision=Precision.of(config),
+            waits=context.waits,
             on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
         )
     finally:
