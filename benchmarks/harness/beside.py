@@ -115,7 +115,8 @@ def _run_joined(
                 context = context_of(settings, device_of(cells[0], settings.device), report)
                 members = [(cell, settings.config(cell)) for cell in cells]
                 for cell, found in runner_of(cells[0]).run_side_by_side(members, context):
-                    left.pop(cell).end(found)
+                    left[cell].end(found)
+                    del left[cell]
         except (KeyboardInterrupt, SystemExit, TimeLimit) as stop:
             for attempt in left.values():
                 attempt.end(stop)
