@@ -15,6 +15,8 @@ from reports.measurement import Measurement
 from reports.method_cost import table as method_cost
 from reports.method_cost.table import MethodCosts
 from reports.page import Page
+from reports.speed import table as speed
+from reports.speed.table import Speeds
 from reports.tables import TableData, tabulate_grid
 
 
@@ -33,7 +35,7 @@ class Report:
     """
 
     name: str
-    data: TableData | CostTable | MethodCosts | None
+    data: TableData | CostTable | MethodCosts | Speeds | None
     page: Page
     csv: str
     sources: str = ""
@@ -101,6 +103,17 @@ def _method_cost(table: Table, grid: Grid) -> Report:
     )
 
 
+def _speed(table: Table, grid: Grid) -> Report:
+    data = speed.tabulate(table, grid)
+    return Report(
+        name=table.name,
+        data=data,
+        page=speed.page(data),
+        csv=speed.render_csv(data),
+        holes=tuple(data.holes),
+    )
+
+
 def joined(reports: Sequence[Report]) -> Report:
     """One report from those of the parts of a table."""
     if len(reports) == 1:
@@ -128,5 +141,6 @@ LAYOUTS: dict[str, Callable[[Table, Grid], Report]] = {
     "retrieval": _of_tasks(retrieval.page, retrieval.render_csv),
     "cost": _cost,
     "method_cost": _method_cost,
+    "speed": _speed,
 }
 """By the name that `Table.layout` gives."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +111,11 @@ def _planning() -> argparse.ArgumentParser:
         help="seconds of a cell that no record speaks of (run --dry-run measures them)")  # fmt: skip
     add("--measure", action="store_true",
         help="... or their benchmark's estimate: a few steps, timed on this machine")  # fmt: skip
+    add("--on", metavar="NAME", help="kind of GPU or processor, such as 'NVIDIA H200': how long cells "
+        "take by what was measured on it")  # fmt: skip
     add("--cells", action="store_true", help="list the cells of every job")
+    add("--side-by-side", type=whole, default=0, metavar="K",
+        help="cells of a job that train in one forward pass, at most, as benchmarks run has it")  # fmt: skip
     return planning
 
 
@@ -121,6 +126,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         data=given.data,
         work=given.work,
         overrides=dict(given.set or []),
+        side_by_side=getattr(given, "side_by_side", 0),
     )
 
 
@@ -131,7 +137,8 @@ def _planned(
     elsewhere: Collection[Cell] = (),
 ) -> Plan:
     otherwise = measured(settings) if given.measure else lambda cell: given.seconds
-    seconds = by_records(settings, otherwise)
+    sources: Counter[str] = Counter()
+    seconds = by_records(settings, otherwise, kind=given.on, sources=sources)
     found = plan(
         chosen, settings, seconds, hours=given.hours, device=given.device, elsewhere=elsewhere
     )
@@ -144,6 +151,8 @@ def _planned(
         print("\n".join(cells_of(found)))
     for line in totals_of(found, given.parallel, len(chosen) - found.done):
         print(line)
+    if sources:
+        print("how long: " + ", ".join(f"{n} cells {source}" for source, n in sources.items()))
     return found
 
 

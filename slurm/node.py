@@ -71,7 +71,9 @@ def say(text: str) -> None:
 
 
 def _tell(event: Event) -> None:
-    if event.status is None:
+    if event.note is not None:
+        say(event.note)
+    elif event.status is None:
         say(f"{event.cell} epoch {event.epoch} of {event.epochs}")
     else:
         if event.trace:

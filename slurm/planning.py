@@ -8,19 +8,19 @@ scheduler: a plan is a value, the same for the same store.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Settings, expected_seconds, pending, stage1_runs
-from benchmarks.harness.progress import recorded_seconds
+from benchmarks.harness.forecast import Forecast
 from benchmarks.harness.registry import benchmark_named
 
 Seconds = Callable[[Cell], float | None]
 """How long a cell takes; None: not known."""
 
+OTHERWISE = "as --seconds or --measure says"
 STAGE1, STAGE2, TIMED, TABLES = "stage 1", "stage 2", "timed", "tables"
 ORDER = (STAGE1, STAGE2, TIMED)
 """Arrays of jobs in the order in which they may start: each after the one before it."""
@@ -120,22 +120,36 @@ def plan(
     return Plan(jobs=tuple(jobs), done=len(chosen) - len(todo))
 
 
-def by_records(settings: Settings, otherwise: Seconds = lambda cell: None) -> Seconds:
-    """Return how long cells take by the records of their method on their backbone.
+def by_records(
+    settings: Settings,
+    otherwise: Seconds = lambda cell: None,
+    *,
+    kind: str | None = None,
+    sources: Counter[str] | None = None,
+) -> Seconds:
+    """Return how long cells take by measured speeds, or by the records of their method on their backbone.
 
     Args:
         settings: Its store has the records.
-        otherwise: Seconds of a cell that no record speaks of; asked once for a method on a backbone.
+        otherwise: Seconds of a cell that neither speaks of; asked once for a method on a backbone.
+        kind: Name of the GPU or processor that cells will run on; None: not known, so that speeds do not
+            count, and records of any do.
+        sources: Counts how many answers came from what.
     """
-    known = recorded_seconds(settings.store, None, dict(settings.overrides))
+    forecast = Forecast(settings, kind, any_device=kind is None)
     asked: dict[tuple[str, str, str], float | None] = {}
+    counted: Counter[str] = Counter() if sources is None else sources
 
     def seconds(cell: Cell) -> float | None:
+        found = forecast.known(cell)
+        if found is not None:
+            counted[found.source] += 1
+            return found.seconds
         key = (cell.benchmark, cell.backbone, cell.method)
-        if key in known:
-            return median(known[key])
         if key not in asked:
             asked[key] = otherwise(cell)
+        if asked[key] is not None:
+            counted[OTHERWISE] += 1
         return asked[key]
 
     return seconds

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 from benchmarks import backbones
 from benchmarks.fewshot.problem import FewShot, require_set
 from benchmarks.fewshot.spec import FEWSHOT, N_VAL, set_of
@@ -9,11 +12,24 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
-from benchmarks.training import two_stage
+from benchmarks.training import together, two_stage
 from benchmarks.training.classification import weight_files
+from benchmarks.training.together import forward_key
 from benchmarks.training.two_stage import is_stage1_kept
 
-__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+if TYPE_CHECKING:
+    from benchmarks.training.pace import Pace
+
+__all__ = [
+    "expected_seconds",
+    "forward_key",
+    "is_stage1_kept",
+    "require",
+    "require_weights",
+    "run",
+    "run_side_by_side",
+    "seconds_at",
+]
 
 EMBEDDED_VAL, EMBEDDED_TEST = 8, 25
 """Images a class of the embedded sets."""
@@ -38,6 +54,11 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
     from benchmarks.training.pace import pace_of
 
     pace = pace_of(cell, config, context)
+    return seconds_at(cell, config, pace), f"{cell.method} on {cell.backbone}: {pace}"
+
+
+def seconds_at(cell: Cell, config: Config, pace: Pace) -> float:
+    """Return how long a cell takes at a pace, without the augmentation."""
     name, shots = set_of(cell.task)
     classes = config["task"]["num_classes"]
     is_embedded = config["data"]["variant"] == "embedded"
@@ -46,10 +67,16 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
         "val": classes * EMBEDDED_VAL if is_embedded else N_VAL[name],
         "test": classes * EMBEDDED_TEST if is_embedded else FEWSHOT.task(cell.task).n_test,
     }
-    told = f"{cell.method} on {cell.backbone}: {pace}"
-    return pace.seconds(config, sizes), told
+    return pace.seconds(config, sizes)
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:
     """Train and evaluate one cell."""
     return two_stage.run(cell, config, context, FewShot(cell, config, context))
+
+
+def run_side_by_side(
+    members: Sequence[tuple[Cell, Config]], context: Context
+) -> Iterator[tuple[Cell, together.Found]]:
+    """Train cells of one task together, each on the draw of its seed; yield what each comes to."""
+    return together.run(members, context, lambda cell, config: FewShot(cell, config, context))

@@ -12,7 +12,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.harness import provenance
+from benchmarks.harness import beside, provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli_planning import (
     check_overrides,
@@ -104,10 +104,12 @@ def run(options: argparse.Namespace) -> int:
     missing = lacking(todo, settings, fetch=not options.dry_run)
     jobs = options.jobs or default_jobs(settings.device)
     if options.dry_run:
-        return foretell(todo, missing, settings, jobs)
+        jobs = options.jobs or (1 if options.on else jobs)
+        return foretell(todo, missing, settings, jobs, options.on)
     todo = without(todo, missing, skip=options.skip_missing)
     if not todo:
         return DONE
+    print("".join(f"{line}\n" for line in beside.told(todo, settings)), end="")
     settings.store.remove_leftovers()
     if options.scale not in DRAFT_SCALES and provenance.code()["dirty"]:
         print(
@@ -222,6 +224,8 @@ def _settings(options: argparse.Namespace) -> Settings:
             "threads",
             "timeout_seconds",
             "caching",
+            "side_by_side",
+            "waits",
         )
         if hasattr(options, name)
     }
@@ -250,6 +254,13 @@ def assignment(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
+
+
+def whole(text: str) -> int:
+    """Read a number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -284,6 +295,8 @@ def _parser() -> argparse.ArgumentParser:
                          help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
     running.add_argument("--skip-missing", action="store_true",
                          help="leave out cells whose data or weights are not there")  # fmt: skip
+    running.add_argument("--on", metavar="NAME", help="with --dry-run: how long on this GPU or "
+                         "processor, such as 'NVIDIA H200', by what was measured on it")  # fmt: skip
     running.set_defaults(command=run)
 
     add_sweep(commands, how_to_run=_how_to_run(), settings_of=_settings)
@@ -316,6 +329,10 @@ def _how_to_run() -> argparse.ArgumentParser:
         "or timm's name of a checkpoint")  # fmt: skip
     add("--no-caching", dest="caching", action="store_false",
         help="compute features of frozen parts anew in each epoch: the same numbers, later")  # fmt: skip
+    add("--wait-for-checkpoints", dest="waits", action="store_true",
+        help="begin no epoch before the last one is on disk; else it is written beside training")  # fmt: skip
+    add("--side-by-side", type=whole, default=0, metavar="K",
+        help="train up to K LoRA cells of a task in one forward pass; for a GPU (default: no)")  # fmt: skip
     add("--dry-run", action="store_true",
         help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
     return how

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tqdm import tqdm
 
-from benchmarks.harness import provenance
+from benchmarks.harness import beside
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import DONE, INCOMPLETE, UsageError, unknown
 from benchmarks.harness.execute import (
@@ -14,9 +14,10 @@ from benchmarks.harness.execute import (
     at_hand,
     default_device,
     expected_seconds,
+    kind_of,
     stage1_runs,
 )
-from benchmarks.harness.progress import estimate
+from benchmarks.harness.forecast import STEPS, Expected, Forecast, by_table, estimate
 from benchmarks.harness.registry import declared
 from benchmarks.harness.store import State
 
@@ -76,9 +77,21 @@ def refuse_replacing(todo: Sequence[Cell], settings: Settings, rerun: str) -> No
 
 
 def foretell(
-    todo: Sequence[Cell], missing: Mapping[str, Sequence[Cell]], settings: Settings, jobs: int
+    todo: Sequence[Cell],
+    missing: Mapping[str, Sequence[Cell]],
+    settings: Settings,
+    jobs: int,
+    kind: str | None = None,
 ) -> int:
-    """Print what would run, what is missing for it, and how long it would take."""
+    """Print what would run, what is missing for it, and how long it would take.
+
+    Args:
+        todo: The cells that would run.
+        missing: What is not there -> the cells that need it.
+        settings: How they would run.
+        jobs: Processes.
+        kind: The kind of GPU or processor that is asked about; None: what is at hand.
+    """
     for cell in todo:
         print(f"would run {cell} ({settings.state(cell).value})")
     for text, cells in missing.items():
@@ -86,37 +99,58 @@ def foretell(
     first = stage1_runs(todo, settings)
     if first:
         print(f"before them, stage 1, of which no checkpoint is kept: {len(first)} runs")
-    for line in estimated([*first, *todo], settings, jobs):
+    for line in beside.told(todo, settings):
+        print(line)
+    for line in estimated([*first, *todo], settings, jobs, kind, tables=True):
         print(line)
     return INCOMPLETE if missing else DONE
 
 
-def estimated(cells: Sequence[Cell], settings: Settings, jobs: int) -> list[str]:
-    """Say how long cells take; what no record of this machine's kind tells is measured, under a bar."""
-    hardware = provenance.hardware("cuda" if default_device(settings.device) == "cuda" else "cpu")
-    kind = hardware["gpu"] or hardware["cpu"]
-    paces: dict[str, None] = {}
+def estimated(
+    cells: Sequence[Cell],
+    settings: Settings,
+    jobs: int,
+    kind: str | None = None,
+    *,
+    tables: bool = False,
+) -> list[str]:
+    """Say how long cells take; what neither speeds nor records tell is measured here, under a bar.
+
+    Args:
+        cells: The cells.
+        settings: How they run.
+        jobs: Processes.
+        kind: Name of a GPU or processor that is not at hand; None: the one that is.
+        tables: Say it of the whole tables of their benchmarks, too.
+    """
+    here = kind_of(default_device(settings.device))
+    told: dict[str, None] = {}
     with tqdm(total=len(cells), unit="cell", desc="measuring", leave=False) as bar:
 
-        def measure(cell: Cell) -> float | None:
+        def measure(cell: Cell) -> Expected | None:
             bar.set_postfix_str(f"{cell.method} on {cell.backbone}")
-            found = expected_seconds(cell, settings)
+            is_chosen = (cell.benchmark, cell.backbone, cell.method) in chosen
+            found = expected_seconds(cell, settings) if is_chosen else None
             bar.update()
             if found is None:
                 return None
             seconds, pace = found
-            paces[f"measured on this machine ({kind}): {pace}"] = None
-            return seconds
+            told[f"measured on this machine ({here}): {pace}"] = None
+            return Expected(seconds, STEPS)
 
-        last = estimate(
-            cells,
-            settings.store,
-            jobs,
-            device=kind,
-            overrides=dict(settings.overrides),
-            measure=measure,
-        )
-    return [*paces, last]
+        chosen = {(cell.benchmark, cell.backbone, cell.method) for cell in cells}
+        ask = measure if kind in (None, here) else lambda cell: None
+        forecast = Forecast(settings, kind or here, otherwise=ask)
+        last = [estimate(cells, forecast, jobs)]
+        if tables:
+            names = list(dict.fromkeys(cell.benchmark for cell in cells))
+            last += [by_table(names, forecast, jobs) or ""]
+    by_speeds = [found for cell in cells if (found := forecast.known(cell)) and found.told]
+    lines = list(dict.fromkeys(f"on {kind or here}: {found.told}" for found in by_speeds))
+    if lines:
+        where = dict.fromkeys(name for found in by_speeds for name in found.where)
+        lines.append(f"measured there: {', '.join(where)}")
+    return [*lines, *told, *last]
 
 
 def without(todo: list[Cell], missing: Mapping[str, Sequence[Cell]], *, skip: bool) -> list[Cell]:

@@ -20,6 +20,7 @@ class Context:
         weights: The file of weights that a person gave, if any.
         on_epoch: Called after each epoch with the cell, the epoch and the number of epochs.
         caching: Keep features of what is frozen, where a method allows it.
+        waits: Begin no epoch before the one before it is on disk.
     """
 
     data: Path
@@ -28,6 +29,7 @@ class Context:
     on_epoch: Callable[[Cell, int, int], None]
     weights: Path | None = None
     caching: bool = True
+    waits: bool = False
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder for a cell's checkpoints."""

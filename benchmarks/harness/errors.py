@@ -18,6 +18,10 @@ def output_closed() -> int:
     return DONE
 
 
+class TimeLimit(Exception):
+    """A cell took longer than it may."""
+
+
 class UsageError(Exception):
     """What was asked for does not exist or cannot be done; the message fits on one line."""
 

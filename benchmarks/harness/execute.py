@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +15,12 @@ from typing import Any
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
-from benchmarks.harness.errors import UsageError
+from benchmarks.harness.errors import TimeLimit, UsageError
 from benchmarks.harness.record import InvalidRecord, Outcome, build_record
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.harness.store import State, Store
+from benchmarks.harness.time_limit import time_limit
 
 RERUN: dict[str, frozenset[State]] = {
     "missing": frozenset({State.MISSING, State.INVALID}),
@@ -30,11 +29,6 @@ RERUN: dict[str, frozenset[State]] = {
 }
 """Which states are run: what is not there; also what failed or was of another configuration (the
 default); everything."""
-
-
-END_OF_JOB = "UncompletedJobError"
-"""What submitit's signal handler raises in the middle of a cell whose job is not requeued any more: the cell
-has not failed, and leaves no record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +46,8 @@ class Settings:
         weights: The file of weights that a person gave, if any.
         overrides: Values that replace declared ones, by dotted name.
         caching: Compute features of what is frozen once, where a method allows it.
+        waits: Begin no epoch of a training before the one before it is on disk.
+        side_by_side: Cells that share forward passes, at most, where they can; up to 1: none does.
     """
 
     scale: str
@@ -64,6 +60,8 @@ class Settings:
     weights: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     caching: bool = True
+    waits: bool = False
+    side_by_side: int = 0
 
     @property
     def store(self) -> Store:
@@ -83,7 +81,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Event:
-    """News of a cell: its end with a status, or an epoch of it; ``trace`` is the stack of a defect."""
+    """News of a cell: its end (``trace``: the stack of a defect), an epoch of it, or a note for people."""
 
     cell: Cell
     status: str | None = None
@@ -91,13 +89,10 @@ class Event:
     trace: str | None = None
     epoch: int = 0
     epochs: int = 0
+    note: str | None = None
 
 
 Report = Callable[[Event], None]
-
-
-class TimeLimit(Exception):
-    """A cell took longer than it may."""
 
 
 def pending(cells: Iterable[Cell], settings: Settings, rerun: str = "failed") -> list[Cell]:
@@ -128,7 +123,7 @@ def lacking(
         settings: How to run.
         fetch: Whether weights that are not on this machine are fetched, once all data are there.
     """
-    context = _context(settings, device="cpu")
+    context = context_of(settings, device="cpu")
     found: dict[str, list[Cell]] = {}
     checks = (
         ("require", ("benchmark", "task")),
@@ -139,7 +134,7 @@ def lacking(
         for cell in cells:
             alike[tuple(getattr(cell, part) for part in parts)].append(cell)
         for group in alike.values():
-            check = getattr(_runner(group[0]), name, None)
+            check = getattr(runner_of(group[0]), name, None)
             more = {"fetch": fetch and not found} if name == "require_weights" else {}
             try:
                 if check is not None:
@@ -177,13 +172,78 @@ def expected_seconds(cell: Cell, settings: Settings) -> tuple[float, str] | None
 
     None if its runner cannot tell.
     """
-    measure = getattr(_runner(cell), "expected_seconds", None)
+    measure = getattr(runner_of(cell), "expected_seconds", None)
     if measure is None:
         return None
-    _prepare_process(settings)
-    context = _context(settings, device=_device_of(cell, settings.device))
+    prepare_process(settings)
+    context = context_of(settings, device=device_of(cell, settings.device))
     found: tuple[float, str] = measure(cell, settings.config(cell), context)
     return found
+
+
+class Attempt:
+    """One try at a cell, from its start to its record."""
+
+    def __init__(
+        self, cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            cell: The cell.
+            settings: How it runs.
+            report: Told of the end.
+            keep_fresh: Do not replace a fresh record: the cell runs again for its checkpoint alone.
+        """
+        self.cell, self.settings, self.report = cell, settings, report
+        self.keep_fresh = keep_fresh
+        self.started = datetime.now(UTC)
+
+    def end(self, found: Outcome | BaseException) -> str:
+        """Write the record of what was measured, or of what went wrong; return its status."""
+        cell, settings = self.cell, self.settings
+        status, error = _verdict(found)
+        benchmark, scale = declared(cell, settings.scale)
+        record = build_record(
+            benchmark,
+            scale,
+            cell,
+            settings.config(cell),
+            status=status,
+            error=error,
+            outcome=found if isinstance(found, Outcome) else Outcome(),
+            sources=benchmark.sources(cell, scale, settings.overrides),
+            where={
+                "code": provenance.code(),
+                "environment": provenance.environment(),
+                "hardware": provenance.hardware(device_of(cell, settings.device)),
+            },
+            run={
+                "started_at": self.started.isoformat(timespec="seconds"),
+                "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "attempt": _attempts(settings.store, cell) + 1,
+                "overrides": dict(settings.overrides),
+            },
+        )
+        if not (self.keep_fresh and settings.state(cell) is State.FRESH):
+            settings.store.write(cell, record)
+        trace = None
+        if (
+            status == "failed"
+            and isinstance(found, Exception)
+            and not isinstance(found, UsageError)
+        ):
+            trace = "".join(traceback.format_exception(found))
+        self.report(Event(cell, status, error, trace))
+        return status
+
+
+def is_end_of_job(problem: Exception) -> bool:
+    """Whether submitit's signal handler ends a job that is not requeued any more.
+
+    It does so in the middle of a cell, which has not failed, and leaves no record.
+    """
+    return type(problem).__name__ == "UncompletedJobError"
 
 
 def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False) -> str:
@@ -193,84 +253,55 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
         cell: The cell.
         settings: How to run.
         report: Told of each epoch, and of the end.
-        keep_fresh: Do not replace a fresh record: the cell runs again for its checkpoint alone.
+        keep_fresh: As ``Attempt`` takes it.
     """
-    benchmark, scale = declared(cell, settings.scale)
-    config = settings.config(cell)
-    device = _device_of(cell, settings.device)
-    started = datetime.now(UTC)
-    interrupt: BaseException | None = None
-    outcome = Outcome()
-    trace: str | None = None
+    attempt = Attempt(cell, settings, report, keep_fresh=keep_fresh)
+    found: Outcome | Exception
     try:
-        with _time_limit(settings.timeout_seconds):
-            outcome = _runner(cell).run(cell, config, _context(settings, device, report))
-        status, error = "ok", None
+        with time_limit(settings.timeout_seconds):
+            context = context_of(settings, device_of(cell, settings.device), report)
+            found = runner_of(cell).run(cell, settings.config(cell), context)
     except (KeyboardInterrupt, SystemExit) as stop:
-        status, error, interrupt = "cancelled", "stopped by the user", stop
+        attempt.end(stop)
+        raise
     except Exception as problem:  # the one place where any failure becomes a record
-        if type(problem).__name__ == END_OF_JOB:
+        if is_end_of_job(problem):
             raise
-        status, error = _status(problem), f"{type(problem).__name__}: {problem}".splitlines()[0]
-        if status == "failed" and not isinstance(problem, UsageError):
-            trace = traceback.format_exc()
-    record = build_record(
-        benchmark,
-        scale,
-        cell,
-        config,
-        status=status,
-        error=error,
-        outcome=outcome,
-        sources=benchmark.sources(cell, scale, settings.overrides),
-        where={
-            "code": provenance.code(),
-            "environment": provenance.environment(),
-            "hardware": provenance.hardware(device),
-        },
-        run={
-            "started_at": started.isoformat(timespec="seconds"),
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "attempt": _attempt(settings.store, cell),
-            "overrides": dict(settings.overrides),
-        },
-    )
-    if not (keep_fresh and settings.state(cell) is State.FRESH):
-        settings.store.write(cell, record)
-    report(Event(cell, status, error, trace))
-    if interrupt is not None:
-        raise interrupt
-    return status
+        found = problem
+    return attempt.end(found)
 
 
 def run_group(cells: Sequence[Cell], settings: Settings, report: Report) -> None:
     """Run the cells of one base, task and seed, stage 1 first where it is needed."""
-    _prepare_process(settings)
+    prepare_process(settings)
     base_status: str | None = None
     for cell in sorted(cells, key=lambda cell: cell != cell.base):
         if cell == cell.base:
             base_status = run_cell(cell, settings, report)
             continue
         if not _has_stage1(cell, settings) and base_status is None:
-            base_status = run_cell(cell.base, settings, _epochs_only(report), keep_fresh=True)
+            base_status = run_cell(cell.base, settings, without_end(report), keep_fresh=True)
         run_cell(cell, settings, report)
 
 
-def _epochs_only(report: Report) -> Report:
+def without_end(report: Report) -> Report:
     """Pass on the epochs of a stage 1 that was not asked for itself, but not its end."""
     return lambda event: report(event) if event.status is None else None
 
 
 def _has_stage1(cell: Cell, settings: Settings) -> bool:
-    context = _context(settings, device="cpu")
-    return bool(_runner(cell).is_stage1_kept(cell, settings.config(cell), context))
+    context = context_of(settings, device="cpu")
+    return bool(runner_of(cell).is_stage1_kept(cell, settings.config(cell), context))
 
 
-def _runner(cell: Cell) -> Any:
+def runner_of(cell: Cell) -> Any:
+    """Return the module that runs a cell."""
     return importlib.import_module(benchmark_named(cell.benchmark).runner)
 
 
-def _context(settings: Settings, device: str, report: Report | None = None) -> Context:
+def context_of(settings: Settings, device: str, report: Report | None = None) -> Context:
+    """Return what a runner is given besides the cell; ``report`` is told of each epoch."""
+
     def on_epoch(cell: Cell, epoch: int, epochs: int) -> None:
         if report is not None:
             report(Event(cell, epoch=epoch, epochs=epochs))
@@ -283,6 +314,7 @@ def _context(settings: Settings, device: str, report: Report | None = None) -> C
         on_epoch=on_epoch,
         weights=settings.weights,
         caching=settings.caching,
+        waits=settings.waits,
     )
 
 
@@ -295,11 +327,18 @@ def default_device(name: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def kind_of(device: str) -> str:
+    """Return the name of the GPU, or of the processor for the device ``cpu``."""
+    hardware = provenance.hardware("cuda" if device.startswith("cuda") else "cpu")
+    return str(hardware["gpu"] or hardware["cpu"])
+
+
 def _wanted_device(cell: Cell) -> str | None:
     return benchmark_named(cell.benchmark).task(cell.task).device
 
 
-def _device_of(cell: Cell, asked: str) -> str:
+def device_of(cell: Cell, asked: str) -> str:
+    """Return the device of a cell in a run on the one ``asked`` for."""
     wanted = _wanted_device(cell)
     return default_device(asked) if wanted is None or asked.startswith(wanted) else wanted
 
@@ -311,12 +350,22 @@ def _is_at_hand(wanted: str, asked: str) -> bool:
     return wanted == "cpu" or default_device("auto") == wanted
 
 
-def _prepare_process(settings: Settings) -> None:
+def prepare_process(settings: Settings) -> None:
+    """Set torch's threads and its choice of algorithms."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _verdict(found: Outcome | BaseException) -> tuple[str, str | None]:
+    """Return the status, and for all but ``ok`` one line of what went wrong."""
+    if isinstance(found, Outcome):
+        return "ok", None
+    if isinstance(found, Exception):
+        return _status(found), f"{type(found).__name__}: {found}".splitlines()[0]
+    return "cancelled", "stopped by the user"
 
 
 def _status(problem: Exception) -> str:
@@ -328,27 +377,9 @@ def _status(problem: Exception) -> str:
     return "diverged" if type(problem).__name__ == "Diverged" else "failed"
 
 
-@contextmanager
-def _time_limit(seconds: float | None) -> Iterator[None]:
-    if seconds is None:
-        yield
-        return
-
-    def stop(signum: int, frame: object) -> None:
-        raise TimeLimit(f"took longer than {seconds:g} s")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def _attempt(store: Store, cell: Cell) -> int:
+def _attempts(store: Store, cell: Cell) -> int:
     try:
         record = store.load(cell)
     except InvalidRecord:
-        return 1
-    return 1 if record is None else int(record["run"]["attempt"]) + 1
+        return 0
+    return 0 if record is None else int(record["run"]["attempt"])

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +15,6 @@ from tqdm import tqdm
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Event
 from benchmarks.harness.record import InvalidRecord
-from benchmarks.harness.registry import benchmark_named
 from benchmarks.harness.store import Store
 
 
@@ -42,6 +40,9 @@ class Progress:
 
     def tell(self, event: Event) -> None:
         """Take in an event of a cell."""
+        if event.note is not None:
+            tqdm.write(event.note)
+            return
         if event.status is None:
             self._bar.set_postfix_str(f"{event.cell} {event.epoch}/{event.epochs}")
             return
@@ -57,49 +58,6 @@ class Progress:
                 tqdm.write(event.trace, file=sys.stderr)
 
 
-def estimate(
-    cells: Sequence[Cell],
-    store: Store,
-    jobs: int,
-    *,
-    device: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    measure: Callable[[Cell], float | None] = lambda cell: None,
-) -> str:
-    """Say how long cells will take: by the records of their methods so far, or else by measuring.
-
-    Args:
-        cells: The cells that will run.
-        store: The records so far; the median seconds of a method on a backbone count.
-        jobs: Processes.
-        device: Count records of this kind of processor or GPU alone; None: of any.
-        overrides: Count records with just these settings replaced; None: with any.
-        measure: Returns the seconds of a cell of which there is no such record, or None.
-    """
-    by_records = recorded_seconds(store, device, overrides)
-    total, sources = 0.0, set()
-    unknown = 0
-    typical: dict[str, list[float]] = {}
-    for (benchmark, _, _), seconds in by_records.items():
-        typical.setdefault(benchmark, []).extend(seconds)
-    for cell in cells:
-        processes = 1 if benchmark_named(cell.benchmark).is_timed else jobs
-        known = by_records.get((cell.benchmark, cell.backbone, cell.method))
-        seconds_of_cell = median(known) if known else measure(cell)
-        if known or seconds_of_cell is None:
-            sources.add("by earlier records")
-        else:
-            sources.add("measured from a few steps on this machine")
-        if seconds_of_cell is None and cell.benchmark in typical:
-            seconds_of_cell = median(typical[cell.benchmark])
-        unknown += seconds_of_cell is None
-        total += (seconds_of_cell or 0.0) / processes
-    if unknown:
-        return f"cells to run: {len(cells)}; no record of this scale says how long {unknown} of them take"
-    how = " and ".join(sorted(sources))
-    return f"cells to run: {len(cells)}, about {duration(total)} in {jobs} processes, {how}"
-
-
 def duration(seconds: float) -> str:
     """Return seconds in a unit that people read."""
     if seconds < 120:
@@ -111,24 +69,25 @@ def duration(seconds: float) -> str:
 
 def recorded_seconds(
     store: Store, device: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> dict[tuple[str, str, str], list[float]]:
-    """Return the seconds of the ``ok`` records by benchmark, backbone and method.
+) -> dict[tuple[str, str, str, bool], list[float]]:
+    """Return the seconds of the ``ok`` records by benchmark, backbone, method, and being side by side.
 
     Args:
         store: The records.
         device: Count records of this kind of processor or GPU alone; None: of any.
         overrides: Count records with just these settings replaced; None: with any.
     """
-    seconds: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+    seconds: defaultdict[tuple[str, str, str, bool], list[float]] = defaultdict(list)
     for _, cell in store.files():
         with suppress(InvalidRecord):
             record = store.load(cell) if cell else None
             if cell and record and record["status"] == "ok":
-                hardware = record["hardware"]
+                hardware, cost = record["hardware"], record["cost"]
                 same = overrides in (None, record["run"].get("overrides", {}))
                 if same and device in (None, hardware["gpu"] or hardware["cpu"]):
-                    key = (cell.benchmark, cell.backbone, cell.method)
-                    seconds[key].append(record["cost"]["total_seconds"])
+                    is_beside = cost.get("side_by_side", 1) > 1
+                    key = (cell.benchmark, cell.backbone, cell.method, is_beside)
+                    seconds[key].append(cost["total_seconds"])
     return seconds
 
 

@@ -13,11 +13,12 @@ from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.spec import Benchmark, Scale
 from benchmarks.method_cost.spec import METHOD_COST
 from benchmarks.msrvtt.spec import MSRVTT
+from benchmarks.speed.spec import SPEED
 from benchmarks.vtab1k.spec import VTAB1K
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
-    for benchmark in (VTAB1K, FEWSHOT, FLICKR30K, MSRVTT, COST, METHOD_COST)
+    for benchmark in (VTAB1K, FEWSHOT, FLICKR30K, MSRVTT, COST, METHOD_COST, SPEED)
 }
 """All benchmarks by name; add a new one's ``spec.py`` object here."""
 

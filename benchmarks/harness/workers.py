@@ -1,7 +1,7 @@
 """Runs many cells over several processes.
 
 Cells of one base, task and seed form a group, which one process runs in order, so that stage 1 is
-trained once and every second stage finds its checkpoint.
+trained once and every second stage finds its checkpoint; cells that train side by side, a larger one.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import os
 import queue
 import signal
 import threading
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
+from benchmarks.harness import beside
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import UsageError
-from benchmarks.harness.execute import Event, Report, Settings, run_group
+from benchmarks.harness.execute import Event, Report, Settings
 from benchmarks.harness.registry import benchmark_named
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def run_many(cells: Sequence[Cell], settings: Settings, jobs: int, report: Repor
         UsageError: A worker process was killed from outside.
     """
     timed = [cell for cell in cells if benchmark_named(cell.benchmark).is_timed]
-    _run_groups(_groups([cell for cell in cells if cell not in timed]), settings, jobs, report)
-    _run_groups(_groups(timed), settings, 1, report)
+    others = [cell for cell in cells if cell not in timed]
+    _run_groups(beside.groups_of(others, settings), settings, jobs, report)
+    _run_groups(beside.groups_of(timed, settings), settings, 1, report)
 
 
 def _run_groups(
@@ -57,7 +58,7 @@ def _run_groups(
 ) -> None:
     if jobs == 1 or len(groups) <= 1:
         for group in groups:
-            run_group(group, settings, report)
+            beside.run(group, settings, report)
         return
     spawn = multiprocessing.get_context("spawn")
     events: Events = spawn.Queue()
@@ -78,13 +79,6 @@ def _run_groups(
                     os.kill(worker.pid, signal.SIGINT)
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    groups: defaultdict[Cell, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.base].append(cell)
-    return list(groups.values())
 
 
 def _follow(running: set[Future[None]], events: Events, report: Report) -> None:
@@ -109,7 +103,7 @@ def _run_group_in_worker(cells: Sequence[Cell], settings: Settings) -> None:
     assert _events is not None
     _is_running = True
     try:
-        run_group(cells, settings, _events.put)
+        beside.run(cells, settings, _events.put)
     except KeyboardInterrupt:
         # The cell's record is written; a worker that went on would take the next group.
         os._exit(INTERRUPTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -15,10 +16,12 @@ import torch
 
 from benchmarks.cost.timing import fast_algorithms, no_collection, summary
 from benchmarks.harness import provenance
+from benchmarks.harness.errors import TimeLimit
+from benchmarks.speed.epochs import epochs_of
 from benchmarks.speed.floor import matmul_rate, step_flops
 from benchmarks.speed.plain import plain_epoch, plain_evaluation, write_files
 from benchmarks.speed.processes import images_per_second_of
-from benchmarks.speed.ways import PLAIN, Way, epochs_of, ways_on
+from benchmarks.speed.ways import PLAIN, PROCESSES, Way, ways_on
 from benchmarks.speed.world import Size, World
 from benchmarks.training.classification import EVALUATION_BATCH
 from benchmarks.training.data import Images
@@ -26,7 +29,6 @@ from benchmarks.training.precision import Name, Precision
 from benchmarks.vtab1k.spec import VTAB1K
 
 FILE = "speed.json"
-PROCESSES = "processes-4"
 EPOCHS, TRAIN_IMAGES, BATCH, EVALUATIONS = 100, 1000, 32, 10
 """A stage of VTAB-1K at the scale ``paper``."""
 
@@ -39,15 +41,23 @@ OUT_OF_TIME = "out of time"
 class Measurement:
     """All ways on one machine."""
 
-    def __init__(self, size: Size, out: Path, *, budget_seconds: float) -> None:
+    def __init__(
+        self,
+        size: Size,
+        out: Path | None,
+        *,
+        budget_seconds: float = math.inf,
+        tell: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
         """Build the backbone.
 
         Args:
             size: How much is measured.
-            out: Folder of the file.
+            out: Folder of the file; None: there is none.
             budget_seconds: After that no further way is begun.
+            tell: Called after each way with their numbers so far and in all.
         """
-        self.size, self.out = size, out
+        self.size, self.out, self.tell = size, out, tell
         self.started, self.budget = perf_counter(), budget_seconds
         self.world = World(size)
         self.found: dict[str, Any] = {
@@ -74,6 +84,7 @@ class Measurement:
             self._floor(folder)
             self._evaluation()
             first, *others = ways_on(self.size.device)
+            self.total = 1 + len(others) + len((PLAIN, PROCESSES))
             self._try_ways([first], folder)
             self._try(PLAIN, lambda: self._plain(folder))
             self._try_ways(others[:FIRST], folder)
@@ -124,12 +135,15 @@ class Measurement:
         try:
             measure()
             self.found["ways"][name]["measured_in_seconds"] = perf_counter() - started
+        except TimeLimit:
+            raise
         except Exception as problem:  # noqa: BLE001 - a compiler or driver may raise anything
             self.found["left_out"][name] = f"{type(problem).__name__}: {problem}".splitlines()[0][
                 :300
             ]
         self._free()
         self._write()
+        self.tell(len(self.found["ways"]) + len(self.found["left_out"]), self.total)
 
     def _way(self, way: Way, folder: Path) -> None:
         with epochs_of(way, self.world, folder) as epoch:
@@ -204,6 +218,8 @@ class Measurement:
             torch.cuda.empty_cache()
 
     def _write(self) -> None:
+        if self.out is None:
+            return
         self.out.mkdir(parents=True, exist_ok=True)
         temporary = self.out / f".tmp-{FILE}"
         temporary.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-
-from benchmarks.speed.graph import GraphedSteps
-from benchmarks.speed.world import Packed, World
-from benchmarks.training.precision import Name, Precision
-from benchmarks.training.side_by_side import SideBySide
-from benchmarks.training.trainer import Stage
+if TYPE_CHECKING:  # it brings torch, which tables do without
+    from benchmarks.training.precision import Name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +51,7 @@ def _beside(count: int, *, graph: bool = False, compiled: bool = False) -> Way:
     )
 
 
-PLAIN, REFERENCE, AGAIN = "plain", "bf16", "bf16-again"
+PLAIN, REFERENCE, AGAIN, PROCESSES = "plain", "bf16", "bf16-again", "processes-4"
 
 WAYS = (
     Way(
@@ -76,6 +68,7 @@ WAYS = (
     _beside(2),
     _beside(4, graph=True),
     Way(name="tf32", label="trainer, TF32", precision="tf32"),
+    Way(name="fp32-beside-4", label="fp32, 4 side by side", precision="fp32", beside=4),
     Way(name="bf16-cast", label="bf16, weights rounded in every pass", is_held=False),
     Way(name="bf16-unfused", label="bf16, AdamW not fused", is_fused=False),
     Way(name="bf16-math", label="bf16, attention in its plain form", has_fast_attention=False),
@@ -100,52 +93,23 @@ def ways_on(device: str) -> list[Way]:
     ]
 
 
-@contextmanager
-def epochs_of(way: Way, world: World, folder: Path) -> Iterator[Callable[[], int]]:
-    """Prepare a way; inside the block, the callable trains a round and returns its number of images."""
-    precision = Precision(way.precision)
-    size = world.size
-    with ExitStack() as stack:
-        stack.enter_context(precision.session(size.device))
-        if not way.has_fast_attention:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        problem = Packed(size, reads_losses=True) if way.reads_losses else world.problem
-        stages = [
-            world.stage(
-                folder,
-                seed,
-                precision,
-                penalty=way.penalty,
-                is_held=way.is_held,
-                problem=problem,
-            )
-            for seed in range(max(1, way.beside))
-        ]
-        for stage in stages:
-            if not way.is_fused:
-                groups = [
-                    {"params": group["params"], "weight_decay": group["weight_decay"]}
-                    for group in stage.optimizer.param_groups
-                ]
-                stage.optimizer = torch.optim.AdamW(groups, lr=1e-5, foreach=True)
-            if stage.penalty is not None:
-                stack.callback(stage.penalty.close)  # type: ignore[attr-defined]
-        train = _trainer(way, stages, problem.head)
-        images = problem.steps * size.batch_size * len(stages)
-
-        def epoch() -> int:
-            train(0)
-            return images
-
-        yield epoch
-
-
-def _trainer(way: Way, stages: list[Stage], head: str) -> Callable[[int], object]:
-    if not way.beside:
-        return stages[0].train_epoch
-    joined = SideBySide(stages, head)
-    if way.is_compiled:
-        torch._dynamo.reset()
-        for block in joined.shared.trunk.blocks:  # type: ignore[union-attr]
-            block.compile()
-    return (GraphedSteps(joined) if way.is_graph else joined).train_epoch
+EFFECTS = (
+    ("packed images, fused AdamW, no waiting", PLAIN, "fp32"),
+    ("TF32", "fp32", "tf32"),
+    ("bfloat16", "fp32", REFERENCE),
+    ("frozen matrices held in bfloat16", "bf16-cast", REFERENCE),
+    ("AdamW as one kernel", "bf16-unfused", REFERENCE),
+    ("fused attention", "bf16-math", REFERENCE),
+    ("losses read once an epoch", "bf16-reading", REFERENCE),
+    ("2 side by side", REFERENCE, "beside-2"),
+    ("4 side by side", REFERENCE, "beside-4"),
+    ("8 side by side", REFERENCE, "beside-8"),
+    ("4 side by side in float32", "fp32", "fp32-beside-4"),
+    ("4 side by side instead of 4 processes", PROCESSES, "beside-4"),
+    ("CUDA graph, one cell", REFERENCE, "beside-1-graph"),
+    ("CUDA graph, 8 side by side", "beside-8", "beside-8-graph"),
+    ("compiled blocks in it", "beside-8-graph", "beside-8-graph-compiled"),
+    ("R_l in stage 2", REFERENCE, "bf16+linear"),
+    ("nothing (A/A)", REFERENCE, AGAIN),
+)
+"""What each part does: its name, the way without it, the way with it."""

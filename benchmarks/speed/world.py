@@ -99,7 +99,7 @@ class World:
         self.size = size
         torch.manual_seed(0)
         config = {"name": size.backbone, "weights": "random", "drop_path": 0.0}
-        model, _ = backbones.build(config, CLASSES)
+        model, self.weights = backbones.build(config, CLASSES)
         self.model = model.to(size.device)
         self.problem = Packed(size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,63 @@ def load_stage1(folder: Path, model: nn.Module) -> str:
     return file_sha256(path)
 
 
-def save_epoch(folder: Path, state: dict[str, Any]) -> None:
-    """Write all that is needed to go on after this epoch."""
-    _atomically(folder / LAST_EPOCH, lambda path: torch.save(state, path))
+class EpochWriter:
+    """Writes all that is needed to go on after an epoch, while the next one trains.
+
+    The file is the old or the new one at any moment, and what is written is what the state was when it was
+    handed over. One write is under way at most.
+    """
+
+    def __init__(self, folder: Path, *, waits: bool = False) -> None:
+        """Take the folder.
+
+        Args:
+            folder: Where the file goes.
+            waits: Return from ``write`` when the file is there.
+        """
+        self.path, self.waits = folder / LAST_EPOCH, waits
+        self._thread: threading.Thread | None = None
+        self._problem: Exception | None = None
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Begin to write a state of tensors and plain values, once the one before is written.
+
+        Raises:
+            OSError: What was written before could not be.
+        """
+        if self.waits:
+            self._save(state)
+            return
+        self.wait()
+        copied = _copied(state)
+        self._thread = threading.Thread(target=self._try, args=(copied,), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            OSError: It could not be.
+        """
+        self.join()
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            raise problem
+
+    def join(self) -> None:
+        """Wait until nothing is being written, whatever became of it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _try(self, state: dict[str, Any]) -> None:
+        try:
+            self._save(state)
+        except Exception as problem:  # noqa: BLE001 - it is raised where the file is waited for
+            self._problem = problem
+
+    def _save(self, state: dict[str, Any]) -> None:
+        _atomically(self.path, lambda path: torch.save(state, path))
 
 
 def load_epoch(folder: Path, identity: str, device: str) -> dict[str, Any] | None:
@@ -62,6 +117,17 @@ def load_epoch(folder: Path, identity: str, device: str) -> dict[str, Any] | Non
 def drop_epoch(folder: Path) -> None:
     """Delete the last epoch: the run has come to its end."""
     (folder / LAST_EPOCH).unlink(missing_ok=True)
+
+
+def _copied(value: Any) -> Any:
+    """Copy nested dictionaries and lists, and tensors to the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_copied, value))
+    return value
 
 
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -117,6 +117,14 @@ def run(stages: Sequence[Stage], head: str) -> list[Progress | Diverged]:
     Raises:
         NotShared: They cannot be trained together.
     """
+    try:
+        return _to_their_ends(stages, head)
+    finally:
+        for stage in stages:
+            stage.writer.join()
+
+
+def _to_their_ends(stages: Sequence[Stage], head: str) -> list[Progress | Diverged]:
     joined = SideBySide(stages, head)
     progresses = [stage.resume() for stage in stages]
     ended: dict[int, Diverged] = {}

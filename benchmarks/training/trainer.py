@@ -156,6 +156,7 @@ class Stage:
         is_first: bool = True,
         penalty: Callable[[], Tensor] | None = None,
         precision: Precision = FP32,
+        waits: bool = False,
         on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
         """Prepare a stage.
@@ -172,11 +173,13 @@ class Stage:
             is_first: Whether the method's own schedule runs in this stage; in a later one it has run out.
             penalty: Returns the weighted penalty of the forward pass just made.
             precision: What forward passes compute in, evaluation included.
+            waits: Begin no epoch before the one before it is on disk.
             on_epoch: Called after each epoch with its number and the number of epochs.
         """
         self.model, self.problem, self.plan = model, problem, plan
         self.order_seed, self.noise_seed = order_seed, noise_seed
         self.folder, self.identity = folder, identity
+        self.writer = checkpoint.EpochWriter(folder, waits=waits)
         self.method, self.is_first = method, is_first
         self.penalty, self.precision, self.on_epoch = penalty, precision, on_epoch
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -194,12 +197,15 @@ class Stage:
             Diverged: The loss is not finite after an epoch, or the problem sees no usable model.
         """
         progress = self.resume()
-        while progress.epoch < self.plan.epochs:
-            torch.manual_seed(self.noise_seed + progress.epoch)
-            started = perf_counter()
-            loss, penalty = self.train_epoch(progress.epoch)
-            progress.train_seconds += perf_counter() - started
-            self.close_epoch(progress, loss, penalty)
+        try:
+            while progress.epoch < self.plan.epochs:
+                torch.manual_seed(self.noise_seed + progress.epoch)
+                started = perf_counter()
+                loss, penalty = self.train_epoch(progress.epoch)
+                progress.train_seconds += perf_counter() - started
+                self.close_epoch(progress, loss, penalty)
+        finally:
+            self.writer.join()
         return progress
 
     def close_epoch(self, progress: Progress, loss: float, penalty: float | None) -> None:
@@ -310,15 +316,15 @@ class Stage:
 
     def _save(self, progress: Progress) -> None:
         if progress.epoch == self.plan.epochs:
+            self.writer.wait()
             return
-        checkpoint.save_epoch(
-            self.folder,
+        self.writer.write(
             {
                 "identity": self.identity,
                 "model": adapter_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
                 "progress": vars(progress),
-            },
+            }
         )
 
     def resume(self) -> Progress:

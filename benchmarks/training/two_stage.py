@@ -110,7 +110,7 @@ class Run:
         search: The search that the method's options come from, for the record.
         cached: The problem with features of what is frozen; None where none are kept.
         redundancy: Between subspaces before this stage; None without low-rank layers.
-        started: When it was begun, by ``perf_counter``.
+        seconds: What it has taken so far: of what it shared with other cells, its share.
     """
 
     cell: Cell
@@ -124,7 +124,7 @@ class Run:
     search: dict[str, Any]
     cached: CachedProblem | None
     redundancy: dict[str, Any] | None
-    started: float
+    seconds: float
 
 
 def run(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) -> Outcome:
@@ -133,8 +133,10 @@ def run(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) 
         torch.cuda.reset_peak_memory_stats()
     with Precision.of(config).session(context.device):
         prepared = prepare(cell, config, context, problem)
+        started = perf_counter()
         with stage_of(prepared) as stage:
             progress = stage.run()
+        prepared.seconds += perf_counter() - started
         return finish(prepared, progress)
 
 
@@ -148,6 +150,8 @@ def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProbl
     if precision.is_half:
         hold_in_half(model, method)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
+    cached = without_repeating(problem, model, method, precision) if context.caching else None
+    redundancy = _redundancy(model, problem, precision)
     return Run(
         cell=cell,
         config=config,
@@ -158,9 +162,9 @@ def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProbl
         stage=stage,
         stage1=stage1,
         search=search,
-        cached=without_repeating(problem, model, method, precision) if context.caching else None,
-        redundancy=_redundancy(model, problem, precision),
-        started=started,
+        cached=cached,
+        redundancy=redundancy,
+        seconds=perf_counter() - started,
     )
 
 
@@ -172,12 +176,14 @@ def finish(run: Run, progress: Progress, cost: dict[str, Any] | None = None) -> 
         progress: What its training came to.
         cost: What else there is to say of what it cost.
     """
+    started = perf_counter()
     cell, config, context, problem = run.cell, run.config, run.context, run.problem
     after = _redundancy(run.model, problem, Precision.of(config))
     if run.stage == 1:
         checkpoint.save_stage1(context.folder(cell), run.model, config_hash(config))
     checkpoint.drop_epoch(context.folder(cell))
-    measured = _cost(run.model, problem, progress, perf_counter() - run.started, context.device)
+    seconds = run.seconds + perf_counter() - started
+    measured = _cost(run.model, problem, progress, seconds, context.device)
     return Outcome(
         metrics={
             metric: _selected(progress.curves, metric, by=problem.metric)
@@ -251,6 +257,7 @@ def stage_of(run: Run) -> Iterator[Stage]:
             is_first=run.stage == 1,
             penalty=None if regularizer is None else lambda: regularizer(mask=problem.mask),
             precision=Precision.of(config),
+            waits=context.waits,
             on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
         )
     finally:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
 from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
-from benchmarks.training import two_stage
+from benchmarks.training import together, two_stage
 from benchmarks.training.classification import ImageClassification, weight_files
 from benchmarks.training.data import require_task
+from benchmarks.training.together import forward_key
 from benchmarks.training.two_stage import is_stage1_kept
 from benchmarks.vtab1k.spec import VTAB1K
 
-__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
+if TYPE_CHECKING:
+    from benchmarks.training.pace import Pace
+
+__all__ = [
+    "expected_seconds",
+    "forward_key",
+    "is_stage1_kept",
+    "require",
+    "require_weights",
+    "run",
+    "run_side_by_side",
+    "seconds_at",
+]
 
 EMBEDDED_TEST = 1000
 
@@ -34,12 +51,24 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
     from benchmarks.training.pace import pace_of
 
     pace = pace_of(cell, config, context)
+    return seconds_at(cell, config, pace), f"{cell.method} on {cell.backbone}: {pace}"
+
+
+def seconds_at(cell: Cell, config: Config, pace: Pace) -> float:
+    """Return how long a cell takes at a pace."""
     is_embedded = config["data"]["variant"] == "embedded"
     n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
-    told = f"{cell.method} on {cell.backbone}: {pace}"
-    return pace.seconds(config, {"train800": 800, "val200": 200, "test": n_test}), told
+    return pace.seconds(config, {"train800": 800, "val200": 200, "test": n_test})
 
 
 def run(cell: Cell, config: Config, context: Context) -> Outcome:
     """Train and evaluate one cell."""
     return two_stage.run(cell, config, context, ImageClassification(cell, config, context))
+
+
+def run_side_by_side(
+    members: Sequence[tuple[Cell, Config]], context: Context
+) -> Iterator[tuple[Cell, together.Found]]:
+    """Train cells of one task together, on images that are loaded once; yield what each comes to."""
+    problem = ImageClassification(*members[0], context)
+    return together.run(members, context, lambda cell, config: copy.copy(problem))

@@ -16,7 +16,7 @@ from benchmarks.harness import workers
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
 from benchmarks.harness.execute import Settings, run_cell
-from benchmarks.harness.progress import estimate
+from benchmarks.harness.forecast import Forecast, estimate
 from benchmarks.harness.registry import select
 from benchmarks.harness.store import State
 from resora import ReSoRA
@@ -282,8 +282,8 @@ def test_timed_cells_run_alone_and_last(monkeypatch, settings):
 
 
 def test_the_estimate_knows_that_timed_cells_take_turns(measured):
-    store = measured[1].store
-    one, eight = (estimate([CELL] * 40, store, jobs) for jobs in (1, 8))
+    forecast = Forecast(measured[1], None, any_device=True)
+    one, eight = (estimate([CELL] * 40, forecast, jobs) for jobs in (1, 8))
     assert one.replace("in 1 processes", "in 8 processes") == eight
 
 

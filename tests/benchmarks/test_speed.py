@@ -8,11 +8,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.execute import Settings, run_cell
+from benchmarks.harness.record import primary_value
 from benchmarks.speed import measure
 from benchmarks.speed.cli import main, table
+from benchmarks.speed.epochs import epochs_of
 from benchmarks.speed.floor import step_flops
 from benchmarks.speed.plain import loader_of, plain_epoch, write_files
-from benchmarks.speed.ways import PLAIN, REFERENCE, WAYS, epochs_of, ways_on
+from benchmarks.speed.spec import METRICS, SPEED
+from benchmarks.speed.ways import EFFECTS, PLAIN, REFERENCE, WAYS, ways_on
 from benchmarks.speed.world import Size, World
 
 SIZE = Size(
@@ -94,6 +99,51 @@ def test_the_file_has_all_ways_and_a_reason_for_those_it_has_not(tmp_path, monke
     assert main([*options, "--budget-seconds=0"]) == 3
     found = json.loads((tmp_path / measure.FILE).read_text())
     assert set(found["left_out"].values()) == {measure.OUT_OF_TIME}
+
+
+@pytest.fixture
+def cell_settings(tmp_path, monkeypatch):
+    few = [way for way in WAYS if way.name in ("fp32", REFERENCE, "beside-2")]
+    monkeypatch.setattr(measure, "ways_on", lambda device: few)
+    monkeypatch.setattr(measure, "images_per_second_of", lambda count, size: 12.5)
+    return Settings(scale="smoke", results=tmp_path / "r", work=tmp_path / "w", device="cpu")
+
+
+def test_a_cell_is_the_measurement_as_a_record(cell_settings):
+    told = []
+    cell = Cell("speed", "vit_micro", "cpu", "all", 0)
+    assert run_cell(cell, cell_settings, told.append) == "ok"
+    assert [(event.epoch, event.epochs) for event in told[:-1]] == [(n, 5) for n in range(1, 6)]
+    found = cell_settings.store.load(cell)
+    names = {"fp32", PLAIN, REFERENCE, "beside-2", "processes-4"}
+    assert set(found["cost"]["by_way"]) == set(found["curves"]["rounds"]) == names
+    assert found["protocol"]["left_out"] == {}
+    for name in names:
+        way, speed = found["cost"]["by_way"][name], found["metrics"][f"images_per_second/{name}"]
+        assert way["step_seconds"] * speed["median"] == pytest.approx(4 * way["cells_at_once"])
+    assert found["metrics"]["images_per_second/processes-4"]["median"] == 12.5
+    assert primary_value(found) == found["metrics"]["images_per_second/fp32"]["median"]
+    assert found["counts"] == {"batch_size": 4, "steps": 2, "rounds": 2, "ways": 5}
+    assert {f"images_per_second/{name}" for name in names} <= {metric.name for metric in METRICS}
+
+
+def test_a_cell_fails_where_the_trainer_does(cell_settings, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no trainer")
+
+    monkeypatch.setattr(measure, "epochs_of", broken)
+    monkeypatch.setattr(measure, "plain_epoch", lambda *_: lambda: 8)
+    cell = Cell("speed", "vit_micro", "cpu", "all", 0)
+    assert run_cell(cell, cell_settings, lambda event: None) == "failed"
+    assert "fp32: RuntimeError: no trainer" in cell_settings.store.load(cell)["error"]
+    limited = replace(cell_settings, timeout_seconds=0.01)
+    assert run_cell(cell, limited, lambda event: None) == "timeout"
+
+
+def test_every_way_has_a_row_and_effects_name_ways():
+    (declared,) = SPEED.tables
+    assert set(declared.rows) == {way.name for way in WAYS} | {PLAIN, "processes-4"}
+    assert {name for _, *pair in EFFECTS for name in pair} <= set(declared.rows)
 
 
 def test_wrong_usage_is_refused(tmp_path, capsys):

@@ -1,0 +1,134 @@
+"""Cells that train side by side: in which groups, and what becomes of each of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+from math import ceil
+
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import TimeLimit
+from benchmarks.harness.execute import (
+    Attempt,
+    Event,
+    Report,
+    Settings,
+    context_of,
+    device_of,
+    is_end_of_job,
+    prepare_process,
+    run_cell,
+    run_group,
+    runner_of,
+    stage1_runs,
+    without_end,
+)
+from benchmarks.harness.time_limit import time_limit
+
+
+def forward_key(cell: Cell, settings: Settings) -> str | None:
+    """Return what a cell has to have in common with those that it trains beside.
+
+    None: it trains alone, because of its method, its benchmark, or since nobody asked for more.
+    """
+    if settings.side_by_side < 2:
+        return None
+    ask = getattr(runner_of(cell), "forward_key", None)
+    found: str | None = None if ask is None else ask(settings.config(cell))
+    return found
+
+
+def groups_of(cells: Sequence[Cell], settings: Settings) -> list[list[Cell]]:
+    """Return the cells by the process that runs them.
+
+    Cells of one base, task and seed stay together, for their stage 1; all cells of a task that can train side
+    by side do.
+    """
+    groups: defaultdict[Hashable, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        is_alone = forward_key(cell, settings) is None
+        groups[cell.base if is_alone else cell.parts[:3]].append(cell)
+    return list(groups.values())
+
+
+def run(cells: Sequence[Cell], settings: Settings, report: Report) -> None:
+    """Run one of the groups of cells, stage 1 before what starts from it."""
+    if forward_key(cells[0], settings) is None:
+        run_group(cells, settings, report)
+        return
+    prepare_process(settings)
+    kept = stage1_runs(cells, settings)
+    bases = [cell for cell in cells if cell == cell.base]
+    for stage in ([*kept, *bases], [cell for cell in cells if cell != cell.base]):
+        for joined in _joined(stage, settings):
+            _run_joined(joined, settings, report, frozenset(kept))
+
+
+def told(cells: Sequence[Cell], settings: Settings) -> list[str]:
+    """Say which cells train side by side, and which alone."""
+    if settings.side_by_side < 2:
+        return []
+    keys = [forward_key(cell, settings) for cell in cells]
+    alone = Counter(cell.method for cell, key in zip(cells, keys, strict=True) if key is None)
+    count = len(cells) - alone.total()
+    lines = [f"side by side, up to {settings.side_by_side} at once: {count} of {len(cells)} cells"]
+    if alone:
+        some = ", ".join(list(alone)[:6]) + (
+            f" and {len(alone) - 6} more" if len(alone) > 6 else ""
+        )
+        lines.append(
+            f"alone, since only plain LoRA of image classification shares a forward pass: {some}"
+        )
+    return lines
+
+
+def _joined(cells: Sequence[Cell], settings: Settings) -> list[list[Cell]]:
+    """Return cells of one key together, in parts as equal as can be."""
+    alike: defaultdict[str | None, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        alike[forward_key(cell, settings)].append(cell)
+    parts = []
+    for group in alike.values():
+        count = ceil(len(group) / settings.side_by_side)
+        bounds = [len(group) * index // count for index in range(count + 1)]
+        parts += [group[a:b] for a, b in pairwise(bounds)]
+    return parts
+
+
+def _run_joined(
+    cells: Sequence[Cell], settings: Settings, report: Report, kept: frozenset[Cell]
+) -> None:
+    """Run cells together; what goes wrong with all of them has each go on alone.
+
+    Args:
+        cells: The cells.
+        settings: How to run.
+        report: Told of each epoch, and of the ends.
+        kept: Cells that nobody asked for: they run for their checkpoints.
+    """
+    of = {cell: without_end(report) if cell in kept else report for cell in cells}
+    left = {cell: Attempt(cell, settings, of[cell], keep_fresh=cell in kept) for cell in cells}
+    seconds, why = settings.timeout_seconds, ""
+    if len(cells) > 1:
+        try:
+            with time_limit(None if seconds is None else seconds * len(cells)):
+                context = context_of(settings, device_of(cells[0], settings.device), report)
+                members = [(cell, settings.config(cell)) for cell in cells]
+                for cell, found in runner_of(cells[0]).run_side_by_side(members, context):
+                    left[cell].end(found)
+                    del left[cell]
+        except (KeyboardInterrupt, SystemExit, TimeLimit) as stop:
+            for attempt in left.values():
+                attempt.end(stop)
+            if not isinstance(stop, TimeLimit):
+                raise
+            return
+        except Exception as problem:  # each cell gets its own failure below, if any
+            if is_end_of_job(problem):
+                raise
+            why = f"{type(problem).__name__}: {problem}".splitlines()[0]
+    if why:
+        report(Event(cells[0], note=f"each alone instead of {len(cells)} side by side: {why}"))
+    for cell in left:
+        run_cell(cell, settings, of[cell], keep_fresh=cell in kept)

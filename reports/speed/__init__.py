@@ -1,0 +1,1 @@
+"""How fast cells train, by way of training: images a second, cells an hour."""
