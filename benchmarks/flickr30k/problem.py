@@ -101,7 +101,9 @@ class Pairs(Problem):
         """Return the hinge loss, summed over the batch."""
         self.mask = self.valid_pieces(batch)
         images, texts = model(batch)
-        scores = images @ texts.T
+        # In float32 also under autocast: a margin of 0.2 is few of bfloat16's steps.
+        with torch.autocast(images.device.type, enabled=False):
+            scores = images.float() @ texts.float().T
         self.spreads.append(scores.detach().std())
         return hinge_loss(scores, margin=self.margin, hardest=self.is_hardest)
 
@@ -246,7 +248,9 @@ class ImageTextRetrieval(Pairs):
     def _recalls(self, model: nn.Module, split: data.Split) -> dict[str, float]:
         images = torch.cat(list(self._image_vectors(model, split)))
         texts = self._text_vectors(model, split.captions)
-        return both_ways(images, texts, split.owner.to(self.device), DIRECTIONS)
+        with torch.autocast(images.device.type, enabled=False):
+            owner = split.owner.to(self.device)
+            return both_ways(images.float(), texts.float(), owner, DIRECTIONS)
 
     def _image_vectors(self, model: Any, split: data.Split) -> Iterator[Tensor]:
         for rows in split.images.split(EVALUATED_IMAGES):

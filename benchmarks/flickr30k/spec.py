@@ -67,6 +67,7 @@ COMMON = {
     "loss.margin": Choice(0.2, RECIPE),
     "augment.region_rate": Choice(0.2, f"{VSE} lib/datasets/image_caption.py"),
     "augment.word_rate": Choice(0.2, f"{VSE} lib/datasets/image_caption.py"),
+    "training.precision": Choice("fp32", RECIPE),
     "training.weight_decay": Choice(1e-4, RECIPE),
     "training.decays_vectors": Choice(True, RECIPE),
     "training.warmup_epochs": Choice(0, f"{VSE} train.py, region features"),
@@ -181,6 +182,7 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
         "method.name": Choice(cell.method, PAPER),
     }
     resolved |= {key: v for key, v in choices.items() if key.partition(".")[0] in SECTIONS}
+    resolved["training.precision"] = choices["training.precision"]
     for key, choice in choices.items():
         if key.startswith(f"{family}."):
             resolved[f"method.{key.partition('.')[2]}"] = choice
