@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -23,6 +22,7 @@ from benchmarks.cost.timing import (
 )
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
+from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 
@@ -161,7 +161,7 @@ class Measurement:
             "baseline_step_seconds": baseline,
             "by_variant": {name: found.as_dict() for name, found in counts.items()},
             "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
-            "peak_process_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_process_memory_bytes": peak_of_this_process(),
             "trainable_params": sum(p.numel() for p in self.step.trained) - of_head,
             "head_params": of_head,
             "total_params": sum(p.numel() for p in self.step.model.parameters()),

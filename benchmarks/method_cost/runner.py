@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +19,7 @@ from benchmarks.cost.timing import (
 )
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
+from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 from benchmarks.method_cost.spec import BASELINE, CONTROL
@@ -116,7 +116,7 @@ def _cost(
     return {
         "by_method": counts,
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
-        "peak_process_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_process_memory_bytes": peak_of_this_process(),
         "trainable_params": without,
         "head_params": head,
         "total_params": sum(p.numel() for p in steps[BASELINE].model.parameters()),

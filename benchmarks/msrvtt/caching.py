@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ import torch
 
 from benchmarks.harness.errors import DONE
 from benchmarks.harness.execute import default_device
+from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.msrvtt.loss import contrastive_loss
 from benchmarks.msrvtt.model import CLIP4Clip
 from benchmarks.msrvtt.spec import METHODS, MSRVTT
@@ -82,7 +82,7 @@ def measure(asked: Asked, threads: int) -> Step:
 
 def _peak(device: str, *, reset: bool = False) -> int:
     if not device.startswith("cuda"):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_of_this_process()
     torch.cuda.synchronize()
     if reset:
         torch.cuda.reset_peak_memory_stats()

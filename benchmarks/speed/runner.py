@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 from typing import Any
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
+from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 from benchmarks.speed.measure import Measurement
@@ -75,6 +75,6 @@ def _cost(found: dict[str, Any], measurement: Measurement) -> dict[str, Any]:
         **{key: found[key] for key in KEPT},
         "total_seconds": found["seconds"],
         "peak_gpu_memory_bytes": max(known, default=None),
-        "peak_process_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_process_memory_bytes": peak_of_this_process(),
         "total_params": sum(p.numel() for p in measurement.world.model.parameters()),
     }

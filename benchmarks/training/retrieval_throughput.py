@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import multiprocessing
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.errors import DONE, USAGE, UsageError, unknown
 from benchmarks.harness.execute import default_device
+from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.spec import Benchmark, Config
 from benchmarks.training.retrieval_pace import Prepared, RandomProblem, prepare
 
@@ -193,7 +193,7 @@ def peak_of_process(
         for _ in range(2):
             one.stage.train_epoch(0)
     one.close()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_of_this_process()
 
 
 def parser(timed: Timed) -> argparse.ArgumentParser:

@@ -7,7 +7,6 @@ base, task and seed starts from them. ``+control`` trains the second stage with 
 from __future__ import annotations
 
 import re
-import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.context import Context
+from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
@@ -367,7 +367,7 @@ def _cost(
         "train_seconds": progress.train_seconds,
         "evaluate_seconds": progress.evaluate_seconds,
         "peak_gpu_memory_bytes": peak,
-        "peak_process_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_process_memory_bytes": peak_of_this_process(),
         "trainable_params": sum(p.numel() for p in trained if id(p) not in apart),
         **{name: sum(p.numel() for p in trained if id(p) in of) for name, of in parts.items()},
         "total_params": sum(p.numel() for p in model.parameters()),
