@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.harness.cell import Cell, parse_method
-from benchmarks.harness.methods import family_of
+from benchmarks.harness.cell import Cell
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
-from benchmarks.harness.sweep_file import entries_of, with_choices
+from benchmarks.training.retrieval_configuration import OURS, PAPER, resolve
 
-PAPER = "paper, section 4.1"
 TABLE = "paper, Table 1, by its number of parameters"
-OURS = "our choice"
 VSE = "woodfrog/vse_infty"
 RECIPE = f"{VSE} train_region.sh, lib/vse.py"
 UNIPT = "Paranioar/UniPT VSE-infty"
@@ -172,30 +169,16 @@ SCALES = {
 
 def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choice]:
     """Resolve a cell: every value that decides its numbers, with its source, by dotted name."""
-    base, suffix, _ = parse_method(cell.method)
-    family = family_of(base)
-    choices: Mapping[str, Choice] = COMMON | dict(scale.choices)
-    resolved = {
-        "task.name": Choice(cell.task, PAPER),
-        "backbone.name": Choice(cell.backbone, OURS if scale.is_embedded else PAPER),
-        "backbone.weights": choices[f"weights.{cell.backbone}"],
-        "method.name": Choice(cell.method, PAPER),
-    }
-    resolved |= {key: v for key, v in choices.items() if key.partition(".")[0] in SECTIONS}
-    resolved["training.precision"] = choices["training.precision"]
-    for key, choice in choices.items():
-        if key.startswith(f"{family}."):
-            resolved[f"method.{key.partition('.')[2]}"] = choice
-    for stage in ("stage1", "stage2") if suffix else ("stage1",):
-        resolved |= _stage(stage, family, choices)
-    if suffix == "control":
-        resolved["stage2.penalty"] = Choice(None, PAPER)
-    elif suffix:
-        resolved["stage2.penalty"] = Choice(suffix, PAPER)
-        resolved["stage2.weight"] = choices[f"weight.{suffix}"]
-        resolved["stage2.sample"] = Choice("token", "our choice: every word piece, no padding")
-        resolved["stage2.options"] = Choice({}, OURS)
-    return with_choices(resolved, entries_of(benchmark.name), cell, scale.name)
+    return resolve(
+        benchmark,
+        cell,
+        scale,
+        COMMON,
+        sections=SECTIONS,
+        shared=("training.precision",),
+        sample="our choice: every word piece, no padding",
+        stage=_stage,
+    )
 
 
 def _stage(stage: str, family: str, choices: Mapping[str, Choice]) -> dict[str, Choice]:
