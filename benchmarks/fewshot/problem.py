@@ -46,6 +46,8 @@ class FewShot(ImageClassification):
     Redundancy is measured on validation images: a draw may have too few.
     """
 
+    is_augmented = True
+
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the draw of the cell's seed, and the splits that the configuration names."""
         self.draw = f"{config['data']['shots']}shot_seed{cell.seed}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.provenance import file_sha256
+from benchmarks.msrvtt.model import Batch
 from benchmarks.training.data import hash_of, manifest_of
 
 BENCHMARK = "msrvtt"
@@ -56,6 +57,19 @@ class Frames:
         return torch.cat([self._frames[row, :count] for row, count in rows]), counts
 
 
+class ClipFrames(Protocol):
+    """Frames of clips, or what stands for them.
+
+    Attributes:
+        counts: How many each clip has.
+    """
+
+    counts: Tensor
+
+    def take(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the frames (F, ...) of clips (B,), one clip after the other, and how many each has, (B,)."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Some clips with their captions.
@@ -68,11 +82,15 @@ class Split:
         owner: (C,), the position in ``clips`` of each caption's clip.
     """
 
-    frames: Frames
+    frames: ClipFrames
     clips: Tensor
     tokens: Tensor
     lengths: Tensor
     owner: Tensor
+
+    def captions(self, index: Tensor) -> Tensor:
+        """Return chosen captions, (B, T), cut to the longest of them."""
+        return self.tokens[index, : int(self.lengths[index].max())]
 
     def part(self, clips: Tensor, *, is_single: bool = False) -> Split:
         """Return the split of some clips.
@@ -115,6 +133,12 @@ class Split:
         order = torch.randperm(len(self.clips), generator=draw)
         held_out, rest = order[:count].sort().values, order[count:].sort().values
         return self.part(rest), self.part(held_out, is_single=True)
+
+
+def pairs_of(split: Split, index: Tensor) -> Batch:
+    """Return chosen captions with their clips, captions cut to the longest; on the CPU."""
+    frames, counts = split.frames.take(split.clips[split.owner[index]])
+    return Batch(frames, counts, split.captions(index), split.lengths[index])
 
 
 def require(root: Path, variant: str) -> Path:

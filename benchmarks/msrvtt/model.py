@@ -76,10 +76,13 @@ class CLIP4Clip(nn.Module):
             pixels = 255 * torch.tensor(values).view(1, 3, 1, 1)
             self.register_buffer(name, pixels, persistent=False)
 
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """Return frames, uint8 (F, 3, S, S), as the vision tower takes them."""
+        return (pixels.float() - self.mean) / self.std
+
     def frames(self, pixels: Tensor) -> Tensor:
         """Return embeddings (F, d) of frames, uint8 (F, 3, S, S)."""
-        inputs = (pixels.float() - self.mean) / self.std
-        pooled = self.clip.vision_model(pixel_values=inputs).pooler_output
+        pooled = self.clip.vision_model(pixel_values=self.inputs(pixels)).pooler_output
         return cast(Tensor, self.clip.visual_projection(pooled)).float()
 
     def texts(self, tokens: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from benchmarks.harness.context import Context
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.spec import Config
 from benchmarks.msrvtt import clip, data, processes
+from benchmarks.msrvtt.features import CachedPairs, kept_pairs
 from benchmarks.msrvtt.heads import make_head
 from benchmarks.msrvtt.loss import LARGEST_SCALE, contrastive_loss
 from benchmarks.msrvtt.model import Batch, CLIP4Clip, padded
 from benchmarks.training.classification import weight_files
 from benchmarks.training.data import manifest_of
+from benchmarks.training.precision import Precision
 from benchmarks.training.retrieval import RANKS, both_ways, both_ways_of, check_ties
 from benchmarks.training.trainer import Problem
+from resora.petl import Method
 
 DIRECTIONS = ("t2v", "v2t")
 METRICS = (
@@ -157,17 +160,22 @@ class VideoTextRetrieval(Pairs):
         """How many batches an epoch has."""
         return len(self.train.owner) // self.batch_size
 
+    def order(self, seed: int) -> Sequence[Tensor]:
+        """Return the captions of each step of an epoch, (B,)."""
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.train.owner), generator=generator)
+        batches: Sequence[Tensor] = order.split(self.batch_size)
+        return batches[: self.steps]
+
     def batches(self, seed: int) -> Iterator[Batch]:
         """Iterate shuffled batches; what does not fill a batch is dropped.
 
         Of several processes, each gets its share of every batch.
         """
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self.train.owner), generator=generator)
-        parts = [processes.share(part) for part in order.split(self.batch_size)[: self.steps]]
+        parts = [processes.share(part) for part in self.order(seed)]
         if not self.device.startswith("cuda"):
             for index in parts:
-                yield pairs_of(self.train, index)
+                yield data.pairs_of(self.train, index)
             return
         with ThreadPoolExecutor(1) as reader:
             ahead = [reader.submit(_pinned_pairs, self.train, part) for part in parts[:PREFETCHED]]
@@ -179,17 +187,32 @@ class VideoTextRetrieval(Pairs):
 
     def evaluate(self, model: nn.Module) -> dict[str, float | None]:
         """Return recalls, their sum and median ranks of both directions, held out and on 1k-A."""
+        return self.metrics_by(lambda name, split: (model, split))
+
+    def metrics_by(
+        self, choose: Callable[[str, data.Split], tuple[nn.Module, data.Split]]
+    ) -> dict[str, float | None]:
+        """Return the metrics by a model and what it is given, chosen for the name of a split and its data."""
         found: dict[str, float | None] = {}
         for name, split in (("val", self.val), ("test", self.test)):
-            values = {} if split is None else self._recalls(model, split)
+            values = {} if split is None else self._recalls(*choose(name, split))
             found |= {f"{name}_{metric}": values.get(metric) for metric in self.metrics}
         self.ties = {way: int(values[f"{way}_ties"]) for way in DIRECTIONS}
         return found
 
+    def keep_features(
+        self, model: nn.Module, method: Method, precision: Precision
+    ) -> CachedPairs | None:
+        """Compute what frozen towers make of frames and captions, once; in one process alone."""
+        assert isinstance(model, CLIP4Clip)
+        if self.config["training"]["processes"] > 1:
+            return None
+        return kept_pairs(self, model, method, precision)
+
     def probe(self, model: nn.Module) -> None:
         """Run the towers forward on the pairs on which redundancy is measured."""
         count = min(PROBE_CAPTIONS, len(self.train.owner))
-        batch = self.on_device(pairs_of(self.train, torch.arange(count)))
+        batch = self.on_device(data.pairs_of(self.train, torch.arange(count)))
         model.eval()
         with torch.inference_mode():
             self.mask = self.valid_tokens(batch)
@@ -235,16 +258,9 @@ class VideoTextRetrieval(Pairs):
             return both_ways(torch.cat(vectors), texts, owner, names, rule=self.rule)
 
 
-def pairs_of(split: data.Split, index: Tensor) -> Batch:
-    """Return chosen captions with their clips, captions cut to the longest; on the CPU."""
-    frames, counts = split.frames.take(split.clips[split.owner[index]])
-    lengths = split.lengths[index]
-    return Batch(frames, counts, split.tokens[index, : int(lengths.max())], lengths)
-
-
 def _pinned_pairs(split: data.Split, index: Tensor) -> Batch:
     """Return them where a GPU can copy them from without waiting."""
-    batch = pairs_of(split, index)
+    batch = data.pairs_of(split, index)
     return batch._replace(frames=batch.frames.pin_memory(), tokens=batch.tokens.pin_memory())
 
 

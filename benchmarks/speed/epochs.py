@@ -16,6 +16,8 @@ from benchmarks.training.precision import Precision
 from benchmarks.training.side_by_side import SideBySide
 from benchmarks.training.trainer import Stage
 
+ATTENTION = {"math": SDPBackend.MATH, "flash": SDPBackend.FLASH_ATTENTION}
+
 
 @contextmanager
 def epochs_of(way: Way, world: World, folder: Path) -> Iterator[Callable[[], int]]:
@@ -24,8 +26,8 @@ def epochs_of(way: Way, world: World, folder: Path) -> Iterator[Callable[[], int
     size = world.size
     with ExitStack() as stack:
         stack.enter_context(precision.session(size.device))
-        if not way.has_fast_attention:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if way.attention is not None:
+            stack.enter_context(sdpa_kernel(ATTENTION[way.attention]))
         problem = Packed(size, reads_losses=True) if way.reads_losses else world.problem
         stages = [
             world.stage(

@@ -23,8 +23,7 @@ from benchmarks.speed.plain import plain_epoch, plain_evaluation, write_files
 from benchmarks.speed.processes import images_per_second_of
 from benchmarks.speed.ways import PLAIN, PROCESSES, Way, ways_on
 from benchmarks.speed.world import Size, World
-from benchmarks.training.classification import EVALUATION_BATCH
-from benchmarks.training.data import Images
+from benchmarks.training.data import EVALUATION_BATCH, Images
 from benchmarks.training.precision import Name, Precision
 from benchmarks.vtab1k.spec import VTAB1K
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # it brings torch, which tables do without
     from benchmarks.training.precision import Name
@@ -23,7 +23,8 @@ class Way:
         is_held: Frozen matrices are rounded to bfloat16 once.
         is_graph: The step is a CUDA graph.
         is_compiled: Blocks are compiled.
-        has_fast_attention: Attention by torch's fused kernels.
+        attention: Torch's kernel of it, ``math`` (its plain form) or ``flash``; None: what the trainer has.
+        device: The kind of device that has this way; None: each has.
         reads_losses: Each loss is read in its step.
     """
 
@@ -36,7 +37,8 @@ class Way:
     is_held: bool = True
     is_graph: bool = False
     is_compiled: bool = False
-    has_fast_attention: bool = True
+    attention: Literal["math", "flash"] | None = None
+    device: str | None = None
     reads_losses: bool = False
 
 
@@ -47,6 +49,7 @@ def _beside(count: int, *, graph: bool = False, compiled: bool = False) -> Way:
         label=f"bf16, {count} side by side" + "".join(f", {one}" for one in how),
         beside=count,
         is_graph=graph,
+        device="cuda" if graph else None,
         is_compiled=compiled,
     )
 
@@ -67,11 +70,14 @@ WAYS = (
     _beside(4),
     _beside(2),
     _beside(4, graph=True),
-    Way(name="tf32", label="trainer, TF32", precision="tf32"),
+    Way(name="tf32", label="trainer, TF32", precision="tf32", device="cuda"),
     Way(name="fp32-beside-4", label="fp32, 4 side by side", precision="fp32", beside=4),
     Way(name="bf16-cast", label="bf16, weights rounded in every pass", is_held=False),
     Way(name="bf16-unfused", label="bf16, AdamW not fused", is_fused=False),
-    Way(name="bf16-math", label="bf16, attention in its plain form", has_fast_attention=False),
+    Way(
+        name="bf16-math", label="bf16, attention in its plain form", attention="math", device="cuda"
+    ),
+    Way(name="bf16-flash", label="bf16, attention in one kernel", attention="flash", device="cpu"),
     Way(name="bf16-reading", label="bf16, each loss read in its step", reads_losses=True),
     Way(name="bf16+linear", label="bf16, stage 2 with R_l", penalty="linear"),
     Way(
@@ -87,10 +93,8 @@ WAYS = (
 
 
 def ways_on(device: str) -> list[Way]:
-    """Return the ways that a kind of device has: TF32 and CUDA graphs are a GPU's."""
-    return [
-        way for way in WAYS if device == "cuda" or not (way.is_graph or way.precision == "tf32")
-    ]
+    """Return the ways that a kind of device has."""
+    return [way for way in WAYS if way.device in (None, device)]
 
 
 EFFECTS = (
@@ -100,6 +104,7 @@ EFFECTS = (
     ("frozen matrices held in bfloat16", "bf16-cast", REFERENCE),
     ("AdamW as one kernel", "bf16-unfused", REFERENCE),
     ("fused attention", "bf16-math", REFERENCE),
+    ("attention not in one kernel", "bf16-flash", REFERENCE),
     ("losses read once an epoch", "bf16-reading", REFERENCE),
     ("2 side by side", REFERENCE, "beside-2"),
     ("4 side by side", REFERENCE, "beside-4"),

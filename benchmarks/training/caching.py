@@ -1,120 +1,82 @@
 """Features of what is frozen and sees the same images in every epoch: computed once.
 
-For ``linear`` it is all before the head, for ``partial`` all before the first trained block. Training
-images are kept unless they are augmented; test and validation images never are. What the rest of the model
-computes from a kept feature is what it computes from the image: the same layers on the same numbers.
+Training images are kept unless they are augmented; test and validation images never are. What the rest of the
+model computes from a kept feature is what it computes from the image: the same layers on the same numbers
+(``cuts``).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from time import perf_counter
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.training.classification import EVALUATION_BATCH, ImageClassification
+from benchmarks.training.cuts import Cut, Watched
 from benchmarks.training.data import Images, Stream
-from benchmarks.training.precision import Precision
 from benchmarks.training.trainer import Plan, Problem
-from data_prep.torchvision_guard import ensure_torchvision
 
-ensure_torchvision()
-
-from timm.layers.drop import DropPath  # noqa: E402 - the guard has to come first
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
-
-from resora.petl import Method  # noqa: E402
-from resora.petl.linear import Linear  # noqa: E402
-from resora.petl.partial import Partial  # noqa: E402
+if TYPE_CHECKING:
+    from benchmarks.training.classification import ImageClassification
 
 MOST_BYTES = 2 * 2**30
-"""Memory that the features of one split may take; a split with more is computed anew each time."""
+"""Main memory that the features of one split may take; a split with more is computed anew each time."""
+
+SHARE_OF_GPU = 0.5
+"""Of the memory that is free on a GPU, what the features of one split may take."""
 
 
-class Cut(NamedTuple):
-    """Where a model is parted.
+@dataclass(frozen=True)
+class Features:
+    """One split as the rest of a model reads it, on the device.
 
     Attributes:
-        entry: Dotted name of the first module that is trained; its input is the feature.
-        tail: Maps the feature to the model's output; its modules are the model's own.
+        tensors: What a cut watches, each (N, ...).
+        labels: int64 (N,).
     """
 
-    entry: str
-    tail: nn.Module
+    tensors: Sequence[Tensor]
+    labels: Tensor
 
+    def __len__(self) -> int:
+        return len(self.labels)
 
-def cut_of(model: nn.Module, method: Method, head: str) -> Cut | None:
-    """Return where a model's frozen part ends; None where the method feeds it back, or trains all.
+    def inputs(self, index: Tensor | slice) -> list[Tensor]:
+        """Return what is kept of the chosen images."""
+        return [tensor[index] for tensor in self.tensors]
 
-    Args:
-        model: The adapted model.
-        method: What adapted it.
-        head: Dotted name of its head.
-    """
-    if type(method) is Linear:
-        return Cut(head, model.get_submodule(head))
-    if type(method) is Partial and type(model) is VisionTransformer:
-        first = len(model.blocks) - method.blocks
-        if first > 0:
-            return Cut(f"blocks.{first}" if method.blocks else head, _Tail(model, first))
-    return None
-
-
-class _Tail(nn.Module):
-    """The last blocks of a vision transformer, and what comes after them."""
-
-    def __init__(self, model: VisionTransformer, first: int) -> None:
-        super().__init__()
-        # In a list: the modules are the model's, and go by its mode.
-        self._model, self._first = [model], first
-
-    def forward(self, x: Tensor) -> Tensor:
-        model = self._model[0]
-        for block in list(model.blocks)[self._first :]:
-            x = block(x)
-        logits: Tensor = model.forward_head(model.norm(x))
-        return logits
+    def batches(self, size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Iterate inputs and labels in order, the last batch perhaps smaller."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield self.inputs(part), self.labels[part]
 
 
 class CachedProblem(Problem):
-    """A problem that is given features in the place of images, where they are kept.
-
-    Attributes:
-        features: By split, those that are kept.
-        seconds: What computing them took.
-    """
+    """Image classification that is given features in the place of images, where they are kept."""
 
     def __init__(
-        self, problem: ImageClassification, model: nn.Module, cut: Cut, precision: Precision
+        self,
+        problem: ImageClassification,
+        tail: nn.Module,
+        features: Mapping[str, Features],
+        seconds: float,
     ) -> None:
-        """Compute the features of the splits that are not too large.
+        """Put features in the place of images.
 
         Args:
             problem: Images, loss and metrics; not changed.
-            model: The adapted model.
-            cut: Where it is parted.
-            precision: What its forward pass computes in.
+            tail: What the model computes from features.
+            features: By split, those that are kept.
+            seconds: What computing them took.
         """
-        started = perf_counter()
         self.chance_loss = problem.chance_loss
-        self.problem, self.tail = problem, cut.tail
-        self.features: dict[str, Images] = {}
-        is_augmented = type(problem).batches is not ImageClassification.batches
-        for split in ("train", "val", "test"):
-            images: Images | Stream | None = getattr(problem, split)
-            is_training = split == "train"
-            if images is None or (is_training and (is_augmented or _is_noisy(model, cut.entry))):
-                continue
-            size = problem.batch_size if is_training else EVALUATION_BATCH
-            model.train(is_training)
-            with precision.forward(problem.device):
-                kept = _features(model, cut.entry, images, size)
-            if kept is not None:
-                self.features[split] = kept
-        self.seconds = perf_counter() - started
+        self.problem, self.tail = problem, tail
+        self.features, self.seconds = features, seconds
 
     @property
     def steps(self) -> int:
@@ -132,7 +94,7 @@ class CachedProblem(Problem):
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate the problem's batches: of features, if those of training images are kept."""
         problem = copy.copy(self.problem)
-        problem.train = self.features.get("train", problem.train)
+        problem.train = self.features.get("train", problem.train)  # type: ignore[assignment]
         return problem.batches(seed)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -151,52 +113,79 @@ class CachedProblem(Problem):
         return found
 
 
-def without_repeating(
-    problem: Problem, model: nn.Module, method: Method, precision: Precision
-) -> CachedProblem | None:
-    """Return the problem with features where a method allows it; None where nothing can be kept."""
-    if not isinstance(problem, ImageClassification):
-        return None
-    cut = cut_of(model, method, problem.head)
-    if cut is None:
-        return None
-    cached = CachedProblem(problem, model, cut, precision)
-    return cached if cached.features else None
+def features_of(model: nn.Module, cut: Cut, images: Images | Stream, size: int) -> Features | None:
+    """Return what is watched, by image; None where it takes more than there is room for.
+
+    Args:
+        model: The adapted model, in the mode in which features will be used.
+        cut: Where it is parted.
+        images: One split.
+        size: Of the batches in which they will be used: a matrix product of fewer rows may round otherwise.
+    """
+    watch = _Watch(model, cut.watched)
+    kept: list[Tensor] = []
+    labels: list[Tensor] = []
+    with torch.no_grad():
+        for start, inputs, truth in _whole_batches(images, size):
+            found = watch(inputs)
+            if not kept:
+                bytes_each = sum(tensor[0].nbytes for tensor in found)
+                if bytes_each * len(images) > room(inputs.device):
+                    return None
+                kept = [tensor.new_empty(len(images), *tensor.shape[1:]) for tensor in found]
+            for into, tensor in zip(kept, found, strict=True):
+                into[start : start + len(tensor)] = tensor
+            labels.append(truth)
+    return Features(kept, torch.cat(labels)) if kept else None
 
 
 class _Reached(Exception):
-    """The forward pass has come to the first module that is trained."""
-
-    def __init__(self, feature: Tensor) -> None:
-        super().__init__()
-        self.feature = feature
+    """The forward pass has come to the end of the frozen part."""
 
 
-def _features(model: nn.Module, entry: str, images: Images | Stream, size: int) -> Images | None:
-    """Return the inputs of ``entry`` by image, in batches of the size in which they will be used."""
+class _Watch:
+    """Hooks that take what is watched from a forward pass, and end it with the last."""
 
-    def stop(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        raise _Reached(inputs[0])
+    def __init__(self, model: nn.Module, watched: Sequence[Watched]) -> None:
+        self.model, self.watched = model, watched
+        self.found: list[Tensor] = []
 
-    kept: Tensor | None = None
-    labels: list[Tensor] = []
-    handle = model.get_submodule(entry).register_forward_pre_hook(stop)
-    try:
-        with torch.no_grad():
-            for start, inputs, truth in _whole_batches(images, size):
-                try:
-                    model(inputs)
-                except _Reached as reached:
-                    feature = reached.feature
-                if kept is None:
-                    if feature[0].nbytes * len(images) > MOST_BYTES:
-                        return None
-                    kept = feature.new_empty(len(images), *feature.shape[1:])
-                kept[start : start + len(feature)] = feature
-                labels.append(truth)
-    finally:
-        handle.remove()
-    return None if kept is None else Images(kept, torch.cat(labels), _same)
+    def __call__(self, inputs: Tensor) -> list[Tensor]:
+        """Return what is watched in the forward pass of a batch."""
+        self.found = []
+        with ExitStack() as hooks:
+            for module, is_input in self.watched:
+                of = self.model.get_submodule(module)
+                # First of the module's hooks: a side network replaces what comes after.
+                if is_input:
+                    handle = of.register_forward_pre_hook(self._input, prepend=True)
+                else:
+                    handle = of.register_forward_hook(self._output, prepend=True)
+                hooks.callback(handle.remove)
+            try:
+                self.model(inputs)
+            except _Reached:
+                return self.found
+        raise RuntimeError(f"the forward pass did not come to {self.watched[-1].module}")
+
+    def _input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._take(args[0])
+
+    def _output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        self._take(output)
+
+    def _take(self, tensor: Tensor) -> None:
+        self.found.append(tensor)
+        if len(self.found) == len(self.watched):
+            raise _Reached
+
+
+def room(device: torch.device) -> float:
+    """Return how many bytes the features of one split may take."""
+    if device.type != "cuda":
+        return MOST_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return SHARE_OF_GPU * free
 
 
 def _whole_batches(images: Images | Stream, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -213,19 +202,3 @@ def _whole_batches(images: Images | Stream, size: int) -> Iterator[tuple[int, Te
         first = max(0, min(at, len(images) - size))
         part = slice(first, first + size)
         yield first, images.inputs(part), images.labels[at : at + size]
-
-
-def _same(features: Tensor) -> Tensor:
-    return features
-
-
-def _is_noisy(model: nn.Module, entry: str) -> bool:
-    """Whether training draws noise before the module called ``entry``; modules are in order."""
-    for name, module in model.named_modules():
-        if name == entry:
-            return False
-        if isinstance(module, DropPath) and module.drop_prob:
-            return True
-        if isinstance(module, nn.Dropout) and module.p:
-            return True
-    return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
+from benchmarks.training.caching import CachedProblem, Features, features_of
+from benchmarks.training.cuts import cut_of, is_noisy
 from benchmarks.training.data import (
+    EVALUATION_BATCH,
     Images,
     Normalisation,
     Stream,
@@ -24,10 +28,11 @@ from benchmarks.training.data import (
     open_stream,
     require_task,
 )
+from benchmarks.training.precision import Precision
 from benchmarks.training.trainer import Problem
 from benchmarks.weights import FOLDER
+from resora.petl import Method
 
-EVALUATION_BATCH = 250
 PROBE_IMAGES = 256
 """Training images on which redundancy is measured: the same for all methods of a task."""
 
@@ -42,6 +47,8 @@ class ImageClassification(Problem):
 
     metric = "top1_accuracy"
     metrics: tuple[str, ...] = (metric,)
+    is_augmented = False
+    """Whether training images are others in each epoch."""
 
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the splits that the configuration names."""
@@ -113,6 +120,29 @@ class ImageClassification(Problem):
         val = None if self.val is None else self.accuracy(model, self.val)
         return {f"val_{self.metric}": val, f"test_{self.metric}": self.accuracy(model, self.test)}
 
+    def keep_features(
+        self, model: nn.Module, method: Method, precision: Precision
+    ) -> CachedProblem | None:
+        """Compute what lies before the first trained part of a model, once."""
+        started = perf_counter()
+        cut = cut_of(model, method, self.head)
+        if cut is None:
+            return None
+        kept: dict[str, Features] = {}
+        for split in ("train", "val", "test"):
+            images: Images | Stream | None = getattr(self, split)
+            is_training = split == "train"
+            if images is None or (is_training and (self.is_augmented or is_noisy(model, cut))):
+                continue
+            model.train(is_training)
+            with precision.forward(self.device):
+                found = features_of(
+                    model, cut, images, self.batch_size if is_training else EVALUATION_BATCH
+                )
+            if found is not None:
+                kept[split] = found
+        return CachedProblem(self, cut.tail, kept, perf_counter() - started) if kept else None
+
     def probe(self, model: nn.Module) -> None:
         """Run the model forward on the images on which redundancy is measured."""
         model.eval()
@@ -136,7 +166,7 @@ class ImageClassification(Problem):
         """Return what identifies the data."""
         return fingerprint(self.folder)
 
-    def accuracy(self, model: nn.Module, images: Images | Stream) -> float:
+    def accuracy(self, model: nn.Module, images: Images | Stream | Features) -> float:
         """Return the share of images whose class a model names."""
         correct = torch.zeros((), dtype=torch.long, device=self.device)
         for inputs, labels in images.batches(EVALUATION_BATCH):

@@ -30,6 +30,8 @@ NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and standard deviation that are taken off the pixels, in [0, 1], by name."""
 
 
+EVALUATION_BATCH = 250
+
 PREFETCHED = 2
 """Batches of a stream that are read ahead of the one that is computed on."""
 

@@ -17,8 +17,8 @@ from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
-from benchmarks.training.classification import EVALUATION_BATCH, ImageClassification
-from benchmarks.training.data import Images, Normalisation
+from benchmarks.training.classification import ImageClassification
+from benchmarks.training.data import EVALUATION_BATCH, Images, Normalisation
 from benchmarks.training.throughput import stage_to_time
 from benchmarks.training.trainer import Plan, Stage
 from benchmarks.weights import RANDOM

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.spec import Config
@@ -67,13 +68,17 @@ class Precision:
 
     @contextmanager
     def session(self, device: str) -> Iterator[None]:
-        """Let a GPU use TF32, or not, in all that is computed inside the block, backward passes too.
+        """Choose kernels for all that is computed inside the block, backward passes too.
+
+        A GPU may use TF32, or not. A CPU computes attention in bfloat16 in its plain form: torch's fused
+        kernel takes six times as long there at 17 tokens, and as long at 197 (``bf16-flash`` of ``speed``).
 
         Args:
-            device: ``cpu`` or ``cuda``, with or without a number; on a CPU nothing is changed.
+            device: ``cpu`` or ``cuda``, with or without a number.
         """
         if not device.startswith("cuda"):
-            yield
+            with sdpa_kernel(SDPBackend.MATH) if self.is_half else nullcontext():
+                yield
             return
         before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         has_tf32 = self.name == "tf32"

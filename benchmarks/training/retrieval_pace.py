@@ -142,11 +142,14 @@ def prepare(cell: Cell, config: Config, folder: Path, problem: RandomProblem) ->
 
 def measure(cell: Cell, config: Config, problem: RandomProblem) -> Pace:
     """Run a few steps of a cell's stage, and one evaluation; a ``+`` cell's stage is the second."""
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Precision.of(config).session(problem.device),
+    ):
         prepared = prepare(cell, config, Path(folder), problem)
         times = _times(prepared)
-    prepared.close()
-    pair_seconds = problem.evaluation_seconds(prepared.model)
+        prepared.close()
+        pair_seconds = problem.evaluation_seconds(prepared.model)
     return Pace(median(times), pair_seconds, len(times))
 
 

@@ -42,7 +42,8 @@ def stage_to_time(
     section = config.get("stage2") or config["stage1"]
     model, method = adapt(cell, declared | options, problem)
     regularizer = regularizer_of(model, section) if section.get("penalty") else None
-    with tempfile.TemporaryDirectory() as folder:
+    precision = Precision.of(config)
+    with tempfile.TemporaryDirectory() as folder, precision.session(problem.device):
         yield Stage(
             model,
             problem,
@@ -54,7 +55,7 @@ def stage_to_time(
             method=method,
             is_first="stage2" not in config,
             penalty=regularizer,
-            precision=Precision.of(config),
+            precision=precision,
         )
     if regularizer is not None:
         regularizer.close()

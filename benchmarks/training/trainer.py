@@ -68,6 +68,17 @@ class Problem(Protocol):
         """Change the model after a step of the optimizer."""
         del model
 
+    def keep_features(self, model: nn.Module, method: Method, precision: Precision) -> Kept | None:
+        """Compute what frozen parts of a model make of the data, once; None where nothing can be kept.
+
+        Args:
+            model: The adapted model.
+            method: What adapted it.
+            precision: What its forward pass computes in.
+        """
+        del model, method, precision
+        return None
+
     def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
         """Say by which sign training has come to no usable model; None: it may have.
 
@@ -82,6 +93,18 @@ class Problem(Protocol):
             f"the training loss ended at {losses[-1]:.3g}, over ten times that of knowing nothing "
             f"({self.chance_loss:.3g})"
         )
+
+
+class Kept(Problem, Protocol):
+    """A problem that hands out features in the place of examples, where they are kept.
+
+    Attributes:
+        features: By split, those that are kept.
+        seconds: What computing them took.
+    """
+
+    features: Mapping[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

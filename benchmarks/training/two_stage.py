@@ -23,11 +23,10 @@ from benchmarks.harness.record import Outcome
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
-from benchmarks.training.caching import CachedProblem, without_repeating
 from benchmarks.training.classification import ImageClassification
 from benchmarks.training.precision import Precision, hold_in_half
 from benchmarks.training.search import search_subnet
-from benchmarks.training.trainer import Plan, Problem, Progress, Stage
+from benchmarks.training.trainer import Kept, Plan, Problem, Progress, Stage
 from benchmarks.weights import Weights
 from resora import ReSoRA
 from resora.discovery import NoLowRankLayer
@@ -122,7 +121,7 @@ class Run:
     stage: int
     stage1: dict[str, Any] | None
     search: dict[str, Any]
-    cached: CachedProblem | None
+    cached: Kept | None
     redundancy: dict[str, Any] | None
     seconds: float
 
@@ -150,7 +149,7 @@ def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProbl
     if precision.is_half:
         hold_in_half(model, method)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
-    cached = without_repeating(problem, model, method, precision) if context.caching else None
+    cached = problem.keep_features(model, method, precision) if context.caching else None
     redundancy = _redundancy(model, problem, precision)
     return Run(
         cell=cell,
@@ -345,7 +344,7 @@ def _selected(
     }
 
 
-def _cached(problem: CachedProblem | None) -> dict[str, Any] | None:
+def _cached(problem: Kept | None) -> dict[str, Any] | None:
     """Say which splits are features, and what computing them took; training seconds are without it."""
     if problem is None:
         return None

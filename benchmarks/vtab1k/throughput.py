@@ -25,7 +25,8 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.errors import DONE, USAGE, UsageError
 from benchmarks.harness.execute import Settings, default_device
-from benchmarks.training.classification import EVALUATION_BATCH, ImageClassification
+from benchmarks.training.classification import ImageClassification
+from benchmarks.training.data import EVALUATION_BATCH
 from benchmarks.training.throughput import (
     AGAIN,
     LOOP,

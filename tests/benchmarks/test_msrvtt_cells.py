@@ -18,7 +18,8 @@ from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import pending, run_cell, run_group
 from benchmarks.harness.registry import select
 from benchmarks.msrvtt import data, runner, throughput
-from benchmarks.msrvtt.problem import METRICS, VideoTextRetrieval, pairs_of
+from benchmarks.msrvtt.data import pairs_of
+from benchmarks.msrvtt.problem import METRICS, VideoTextRetrieval
 from benchmarks.msrvtt.spec import METHODS, MSRVTT
 from benchmarks.training import checkpoint
 from benchmarks.training.two_stage import adapt, regularizer_of

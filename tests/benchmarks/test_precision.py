@@ -216,6 +216,17 @@ def test_an_unknown_precision_is_refused():
     assert "training.precision" not in paper.choices or paper.choices["training.precision"].source
 
 
+@pytest.mark.parametrize(("name", "is_plain"), [("bf16", True), ("fp32", False)])
+def test_a_cpu_attends_in_the_plain_form_in_bfloat16_alone(name, is_plain):
+    q = torch.randn(2, 2, 5, 8, requires_grad=True)
+    precision = Precision(name)
+    before = torch.backends.cuda.flash_sdp_enabled()
+    with precision.session("cpu"), precision.forward("cpu"):
+        y = functional.scaled_dot_product_attention(q, q, q)
+    assert ("Flash" not in y.grad_fn.name()) is is_plain
+    assert torch.backends.cuda.flash_sdp_enabled() is before is True
+
+
 @pytest.mark.gpu
 def test_tf32_is_on_where_it_is_named_and_nowhere_else():
     layer = nn.Linear(512, 512).cuda()

@@ -7,7 +7,7 @@ is trained comes before or inside of the tower's blocks: autograd neither record
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,6 +40,9 @@ class SideNetwork(nn.Module, ABC):
     It sees the L + 1 hidden states of L blocks: the input of the first one and the output of each. In
     training mode the frozen blocks behave as in any training, as they do in the public code: their dropout
     and stochastic depth are in the hidden states. Who wants them still puts the blocks in ``eval`` mode.
+
+    Attributes:
+        exit_path: Dotted name of the module whose output is replaced; empty before ``attach``.
     """
 
     def __init__(self) -> None:
@@ -47,6 +50,7 @@ class SideNetwork(nn.Module, ABC):
         self._pass = _Pass()
         self._read: Read | None = None
         self._expected = 0
+        self.exit_path = ""
 
     @abstractmethod
     def forward(self, states: list[Tensor], output: Tensor, read: Tensor | None) -> Tensor:
@@ -73,6 +77,7 @@ class SideNetwork(nn.Module, ABC):
         parameter = next(model.get_submodule(tower.blocks[0].path).parameters())
         self.to(device=parameter.device, dtype=parameter.dtype)
         self._read = read
+        self.exit_path = exit_path
         self._expected = len(tower.blocks) + 1
         root = model.get_submodule(tower.path)
         root.register_forward_pre_hook(self._start, with_kwargs=True)
@@ -96,7 +101,28 @@ class SideNetwork(nn.Module, ABC):
     def _take_output(self, block: nn.Module, args: Any, output: Any) -> None:
         self._pass.states.append(_tensor(output))
 
+    def seen(self) -> tuple[list[Tensor], Tensor | None]:
+        """Return the hidden states of the pass under way, and what was read of the tower's input."""
+        return list(self._pass.states), self._pass.read
+
+    def replay(self, states: Sequence[Tensor]) -> None:
+        """Take hidden states that were kept from an earlier pass as those of the pass under way.
+
+        Args:
+            states: L + 1 of them, each (B, T, d); nothing is known of the tower's input.
+        """
+        self._pass.start()
+        self._pass.states.extend(states)
+
     def _replace(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return self.replace(output)
+
+    def replace(self, output: Any) -> Any:
+        """Return what takes the place of the frozen output, from the hidden states of this pass.
+
+        Raises:
+            RuntimeError: There are more or fewer of them than there should be.
+        """
         states, read = list(self._pass.states), self._pass.read
         self._pass.start()
         if len(states) != self._expected:

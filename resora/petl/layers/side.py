@@ -8,7 +8,7 @@ gone when the last block is through.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,23 @@ class BlockwiseSideNetwork(nn.Module):
         del index
         return x
 
+    def resume(self, inputs: Iterable[tuple[int, Tensor]], index: int, x: Tensor) -> Tensor:
+        """Be where a forward pass is behind a block, from what was kept of an earlier one.
+
+        Args:
+            inputs: Indices of the blocks up to that one whose input matters, in order, with the inputs.
+            index: Of the block.
+            x: Its output.
+
+        Returns:
+            What goes on in the place of ``x``, to the next block.
+        """
+        self.carried = None
+        for at, value in inputs:
+            self.before(at, value)
+        self.reached = index
+        return self._behind(index, x)
+
     def _enter(self, index: int, block: nn.Module, args: tuple[Tensor, ...]) -> None:
         del block
         if index == 0:
@@ -62,6 +79,9 @@ class BlockwiseSideNetwork(nn.Module):
         self, index: int, block: nn.Module, args: tuple[Tensor, ...], output: Tensor
     ) -> Tensor:
         del block, args
+        return self._behind(index, output)
+
+    def _behind(self, index: int, output: Tensor) -> Tensor:
         result = self.after(index, output)
         if index == self.blocks - 1:
             self.carried = None

@@ -1,0 +1,249 @@
+"""What frozen towers make of frames and captions, computed once: for ``partial`` and LST.
+
+``partial`` reads the pooled output of each tower, LST one vector of each hidden state besides. Nothing of
+these changes while the rest is trained: CLIP has no dropout, and frames are the same in each epoch. UniPT
+reads every token of every hidden state, 2 MB a frame on ViT-B/32, which is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.msrvtt.data import Split, pairs_of
+from benchmarks.msrvtt.loss import contrastive_loss
+from benchmarks.msrvtt.model import Batch, CLIP4Clip
+from benchmarks.training.caching import room
+from benchmarks.training.precision import Precision
+from benchmarks.training.trainer import Plan, Problem
+from resora.petl import Method
+from resora.petl.layers.hidden_states import SideNetwork
+from resora.petl.layers.ladder import vector_of
+from resora.petl.lst import LST
+from resora.petl.partial import Partial
+
+if TYPE_CHECKING:
+    from benchmarks.msrvtt.problem import VideoTextRetrieval
+
+CLIPS, CAPTIONS = 32, 256
+"""So many go through a tower at a time."""
+
+
+class FrozenTower:
+    """A tower of CLIP in which nothing is trained; what is comes after it, or beside it."""
+
+    def __init__(self, tower: Any, projection: nn.Module) -> None:
+        """Find the side network beside a tower, if there is one."""
+        self.tower, self.projection = tower, projection
+        sides = [module for module in tower.modules() if isinstance(module, SideNetwork)]
+        self.side = sides[0] if sides else None
+
+    def vectors(self, **inputs: Tensor) -> Tensor:
+        """Return what is read of the tower for each of B inputs, (B, n, d), the pooled output last."""
+        pooled = self.tower(**inputs).pooler_output
+        if self.side is None:
+            return cast(Tensor, pooled[:, None])
+        states, read = self.side.seen()
+        return torch.stack([*(vector_of(state, read) for state in states), pooled], dim=1)
+
+    def embeddings(self, vectors: Tensor) -> Tensor:
+        """Return what tower and projection give, from vectors (B, n, d)."""
+        *states, pooled = vectors.unbind(1)
+        if self.side is None:
+            return cast(Tensor, self.projection(pooled))
+        self.side.replay([state[:, None] for state in states])
+        # Not a call, which would replace the output itself.
+        return cast(Tensor, self.side.replace(self.projection.forward(pooled)))
+
+
+class AfterTowers(CLIP4Clip):
+    """A model that is given what its frozen towers came to, in the place of frames and tokens."""
+
+    def __init__(self, model: CLIP4Clip) -> None:
+        """Share the modules of ``model``."""
+        super().__init__(model.clip, model.head)
+        self.vision = FrozenTower(model.clip.vision_model, model.clip.visual_projection)
+        self.text = FrozenTower(model.clip.text_model, model.clip.text_projection)
+
+    def frames(self, pixels: Tensor) -> Tensor:
+        """Return embeddings (F, d) of frames from their vectors, (F, n, d')."""
+        return self.vision.embeddings(pixels).float()
+
+    def texts(self, tokens: Tensor) -> Tensor:
+        """Return embeddings (B, d) of captions from their vectors, (B, n, d')."""
+        return self.text.embeddings(tokens).float()
+
+
+class KeptFrames:
+    """The vectors of the frames of clips, those of each clip one after the other."""
+
+    def __init__(self, vectors: Tensor, counts: Tensor) -> None:
+        """Keep vectors (F, n, d) of clips that have ``counts`` (N,) frames."""
+        self.vectors, self.counts = vectors, counts
+        self.starts = counts.cumsum(0) - counts
+
+    def take(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Return vectors of the frames of clips (B,), and how many each has, (B,)."""
+        counts = self.counts[clips]
+        before = counts.cumsum(0) - counts
+        rows = torch.arange(int(counts.sum()))
+        rows += (self.starts[clips] - before).repeat_interleave(counts)
+        return self.vectors[rows.to(self.vectors.device)], counts
+
+
+@dataclass(frozen=True)
+class KeptSplit(Split):
+    """Some clips with their captions, as vectors: ``tokens`` is (C, n, d)."""
+
+    def captions(self, index: Tensor) -> Tensor:
+        """Return the vectors of chosen captions."""
+        return self.tokens[index.to(self.tokens.device)]
+
+
+class CachedPairs(Problem):
+    """Video-text retrieval that is given vectors in the place of frames and tokens, where they are kept."""
+
+    def __init__(
+        self,
+        problem: VideoTextRetrieval,
+        rest: AfterTowers,
+        features: Mapping[str, KeptSplit],
+        seconds: float,
+    ) -> None:
+        """Put vectors in the place of frames and tokens.
+
+        Args:
+            problem: Frames, captions, metrics; not changed but for its number of ties.
+            rest: What the model computes from vectors.
+            features: By split, those that are kept.
+            seconds: What computing them took.
+        """
+        self.chance_loss = problem.chance_loss
+        self.problem, self.rest = problem, rest
+        self.features, self.seconds = features, seconds
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return self.problem.steps
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Iterate the problem's batches."""
+        if "train" not in self.features:
+            yield from self.problem.batches(seed)
+            return
+        for index in self.problem.order(seed):
+            yield pairs_of(self.features["train"], index)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the contrastive loss of a batch."""
+        if "train" not in self.features:
+            return self.problem.loss(model, batch)
+        return contrastive_loss(self.rest.logits(self.rest.encode(batch)))
+
+    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
+        """Return the problem's metrics."""
+        return self.problem.metrics_by(
+            lambda name, split: (
+                (self.rest, self.features[name]) if name in self.features else (model, split)
+            )
+        )
+
+    def start_epoch(self, epoch: int, plan: Plan) -> None:
+        """Prepare for an epoch, as the problem does."""
+        self.problem.start_epoch(epoch, plan)
+
+    def group_of(self, name: str, parameter: nn.Parameter) -> str:
+        """Return the problem's group of a parameter."""
+        return self.problem.group_of(name, parameter)
+
+    def after_backward(self, trained: Sequence[nn.Parameter]) -> None:
+        """Change gradients as the problem does."""
+        self.problem.after_backward(trained)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Change the model as the problem does."""
+        self.problem.after_step(model)
+
+    def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
+        """Say what the problem says."""
+        return self.problem.why_diverged(losses, is_last=is_last)
+
+
+def kept_pairs(
+    problem: VideoTextRetrieval, model: CLIP4Clip, method: Method, precision: Precision
+) -> CachedPairs | None:
+    """Compute what frozen towers make of each split; None where something in them changes.
+
+    Args:
+        problem: Frames and captions.
+        model: The adapted model.
+        method: What adapted it.
+        precision: What its forward pass computes in.
+    """
+    started = perf_counter()
+    is_frozen = type(method) is LST or (type(method) is Partial and not method.blocks)
+    noise = [
+        getattr(model.clip.config, f"{tower}_config").attention_dropout
+        for tower in ("vision", "text")
+    ]
+    if not is_frozen or any(noise):
+        return None
+    rest, kept = AfterTowers(model), {}
+    model.eval()
+    for name in ("train", "val", "test"):
+        split: Split | None = getattr(problem, name)
+        if split is None:
+            continue
+        with torch.no_grad(), precision.forward(problem.device):
+            found = _kept(problem.device, model, rest, split)
+        if found is not None:
+            kept[name] = found
+    return CachedPairs(problem, rest, kept, perf_counter() - started) if kept else None
+
+
+def _kept(device: str, model: CLIP4Clip, rest: AfterTowers, split: Split) -> KeptSplit | None:
+    """Return a split as vectors; None if they take more than there is room for."""
+    counts = split.frames.counts[split.clips]
+    frames = _joined(
+        int(counts.sum()),
+        (
+            rest.vision.vectors(pixel_values=model.inputs(split.frames.take(some)[0].to(device)))
+            for some in split.clips.split(CLIPS)
+        ),
+    )
+    captions = _joined(
+        len(split.tokens),
+        (
+            rest.text.vectors(input_ids=some.to(device))
+            for some in (split.tokens.split(CAPTIONS) if frames is not None else ())
+        ),
+    )
+    if frames is None or captions is None:
+        return None
+    return KeptSplit(
+        frames=KeptFrames(frames, counts),
+        clips=torch.arange(len(split.clips)),
+        tokens=captions,
+        lengths=split.lengths,
+        owner=split.owner,
+    )
+
+
+def _joined(rows: int, parts: Iterator[Tensor]) -> Tensor | None:
+    """Return parts one after the other, ``rows`` in all; None if they take half of the room or more."""
+    kept: Tensor | None = None
+    start = 0
+    for part in parts:
+        if kept is None:
+            if part[0].nbytes * rows > room(part.device) / 2:
+                return None
+            kept = part.new_empty(rows, *part.shape[1:])
+        kept[start : start + len(part)] = part
+        start += len(part)
+    return kept
