@@ -1,0 +1,147 @@
+"""What keeping features of frozen parts is worth: seconds of whole cells with it and without, in turn.
+
+    python -m benchmarks.speed.kept                                          # the embedded world, micro
+    python -m benchmarks.speed.kept 'vtab1k/vit_b16/svhn/*/0' --scale paper --device cuda
+
+Cells run through the command's own code, evaluation and computing of features included, each time in
+folders of their own. Training losses of both ways are compared as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.cost.timing import ratios, rotated, summary
+from benchmarks.harness import provenance
+from benchmarks.harness.cell import Cell
+from benchmarks.harness.errors import DONE, USAGE, UsageError
+from benchmarks.harness.execute import Settings, default_device, lacking, run_group
+from benchmarks.harness.progress import duration
+from benchmarks.harness.registry import select
+
+METHODS = ("linear", "partial", "lst", "unipt", "dtl", "dtl-plus")
+CELLS = (
+    *(f"vtab1k/vit_micro/svhn/{method}/0" for method in METHODS),
+    "msrvtt/clip_micro/1ka/partial/0",
+    "msrvtt/clip_micro/1ka/lst/0",
+)
+
+KEPT, ANEW = "kept", "anew"
+
+
+class NotWhole(Exception):
+    """A cell did not come to its end, so that the time says nothing."""
+
+
+def measure(cell: Cell, settings: Settings, rounds: int) -> dict[str, Any]:
+    """Run a cell with features and without, in turn, and return seconds and how far losses are apart.
+
+    Raises:
+        NotWhole: It failed.
+    """
+    seconds: dict[str, list[float]] = {KEPT: [], ANEW: []}
+    losses: dict[str, list[float]] = {}
+    splits: list[str] = []
+    for index in range(rounds):
+        for way in rotated([KEPT, ANEW], index):
+            record = _run(cell, replace(settings, caching=way == KEPT))
+            seconds[way].append(record["cost"]["total_seconds"])
+            losses[way] = record["curves"]["stage1"]["train_loss"]
+            if way == KEPT:
+                splits = (record["cost"]["cached_features"] or {"splits": []})["splits"]
+    apart = (abs(a - b) / abs(b) for a, b in zip(losses[KEPT], losses[ANEW], strict=True))
+    return {
+        "splits": splits,
+        "seconds": seconds,
+        "kept_over_anew": summary(ratios(seconds[KEPT], seconds[ANEW])),
+        "largest_relative_difference_of_losses": max(apart),
+    }
+
+
+def _run(cell: Cell, settings: Settings) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        there = replace(settings, results=Path(folder, "r"), work=Path(folder, "w"))
+        run_group([cell], there, lambda event: None)
+        record = there.store.load(cell)
+    if record is None or record["status"] != "ok":
+        raise NotWhole(f"{cell}: {record and record['error']}")
+    return record
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.kept",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("selectors", nargs="*", default=CELLS, metavar="SELECTOR", help="stages 1")
+    add("--scale", default="micro")
+    add("--data", type=Path, default=Path("data"), help="root of the packed data")
+    add("--device", default="auto", help="cpu, cuda, or auto (default)")
+    add("--threads", type=int, default=1)
+    add("--rounds", type=int, default=3)
+    add("--out", type=Path, help="a file for what was found, as JSON")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print a table, cell by cell."""
+    options = _parser().parse_args(arguments)
+    settings = Settings(
+        scale=options.scale, data=options.data, device=options.device, threads=options.threads
+    )
+    try:
+        cells = [cell for cell in select(options.selectors, options.scale) if cell == cell.base]
+        if not cells:
+            raise UsageError("none of these cells is a stage 1")
+        if missing := lacking(cells, settings):
+            raise UsageError(next(iter(missing)))
+    except UsageError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return USAGE
+    found: dict[str, Any] = {}
+    for count, cell in enumerate(cells, start=1):
+        found[str(cell)] = measure(cell, settings, options.rounds)
+        sys.stderr.write(f"{count} of {len(cells)}: {cell}\n")
+    whole = {
+        "scale": options.scale,
+        "hardware": provenance.hardware(default_device(options.device)),
+        "environment": provenance.environment(),
+        "code": provenance.code(),
+        "cells": found,
+    }
+    if options.out is not None:
+        options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(table(found) + "\n")
+    return DONE
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return what was found as text."""
+    rows = [
+        [
+            cell,
+            ", ".join(one["splits"]) or "none",
+            duration(median(one["seconds"][ANEW])),
+            f"{one['kept_over_anew']['median']:.2f}",
+            f"{one['largest_relative_difference_of_losses']:.0e}",
+        ]
+        for cell, one in found.items()
+    ]
+    headers = ["cell", "kept", "computed anew", "time over it", "losses apart"]
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
