@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Scale, Table
-from reports import claims, html, latex, markdown, undeclared
+from reports import claims, html, latex, markdown
 from reports.grid import Grid, load_grid
 from reports.layouts import Report, joined, report
 from reports.measurement import Measurement
@@ -121,8 +121,6 @@ def load_tables(
                 if any(table.backbone == position for table in chosen)
             }
             found += _tables_of(declared, chosen, grids)
-    fed = {one.name for one in found}
-    found += [one for one in undeclared.reports(scale, fed) if name in (None, one.name)]
     # The paper's tables by their numbers, ours after them.
     found.sort(key=lambda one: (not one.name.startswith("table"), one.name))
     return [joined(list(parts)) for _, parts in groupby(found, key=lambda one: one.name)]

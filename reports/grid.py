@@ -27,6 +27,10 @@ class Grid:
 
     Records count if they are of the declared configuration, with ``overrides`` in the place of what is
     declared: another variant of the data, for instance.
+
+    Attributes:
+        results: Folder of the records, where they come from one.
+        drafts: Whether records that are drafts count; None: at ``DRAFT_SCALES``.
     """
 
     benchmark: Benchmark
@@ -34,6 +38,22 @@ class Grid:
     backbone: str
     measurements: Mapping[tuple[str, str], tuple[Measurement, ...]]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    results: Path | None = None
+    drafts: bool | None = None
+
+    def of(self, benchmark: Benchmark, position: int) -> Grid:
+        """The grid of another benchmark at the same scale, from the same records.
+
+        Args:
+            benchmark: It declares the scale.
+            position: Of the backbone among those of the scale.
+        """
+        assert self.results is not None
+        scale = benchmark.scales[self.scale.name]
+        backbone = scale.backbones[position]
+        return load_grid(
+            benchmark, scale, backbone, self.results, self.overrides, drafts=self.drafts
+        )
 
     def at(self, method: str, task: str) -> tuple[Measurement, ...]:
         """One measurement for each declared seed of a method on a task; none if undeclared."""
@@ -111,6 +131,8 @@ def load_grid(
             drafts=scale.name in DRAFT_SCALES if drafts is None else drafts,
         ),
         overrides=overrides,
+        results=results,
+        drafts=drafts,
     )
 
 

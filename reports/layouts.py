@@ -32,6 +32,7 @@ class Report:
         sources: The records that its numbers come from, as CSV.
         holes: The declared cells that have no number.
         parts: The numbers of each of its parts, if it has several benchmarks.
+        also: What it uses of cells that are not its benchmark's.
     """
 
     name: str
@@ -41,17 +42,19 @@ class Report:
     sources: str = ""
     holes: tuple[Measurement, ...]
     parts: tuple[TableData, ...] = ()
+    also: tuple[Measurement, ...] = ()
 
 
 def report(table: Table, grid: Grid) -> Report:
     """Compute a table from the declared grid, and write it."""
-    found = replace(LAYOUTS[table.layout](table, grid), sources=sources.render(table, grid))
+    found = LAYOUTS[table.layout](table, grid)
+    behind = [*sources.behind(table, grid), *found.also]
+    found = replace(found, sources=sources.render(table.name, behind))
     page = found.page
     legend = list(page.legend)
     if grid.overrides:
         changed = ", ".join(f"{name} = {value}" for name, value in grid.overrides.items())
         legend.insert(0, f"Configuration as declared, but for {changed}.")
-    behind = sources.behind(table, grid)
     if refused := [one for one in behind if one.is_refused]:
         legend.append(f"Records refused: {len(refused)}; the notes say which and why.")
     warning = page.warning
@@ -89,6 +92,7 @@ def _cost(table: Table, grid: Grid) -> Report:
         page=cost_page(data),
         csv=cost_csv(data),
         holes=tuple(data.holes),
+        also=tuple(data.behind_accuracies),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 
 from benchmarks.harness.spec import Table
 from reports.grid import Grid
@@ -33,21 +34,17 @@ def behind(table: Table, grid: Grid) -> list[Measurement]:
     ]
 
 
-def used(table: Table, grid: Grid) -> list[Measurement]:
-    """Return the measurements whose records a table's numbers come from, in the declared order."""
-    return [found for found in behind(table, grid) if found.record is not None]
-
-
-def render(table: Table, grid: Grid) -> str:
-    """Write the records of a table as CSV."""
+def render(name: str, behind: Iterable[Measurement]) -> str:
+    """Write the records that the numbers of a table come from as CSV, of what is behind it."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    for found in used(table, grid):
-        assert found.record is not None
+    for found in behind:
+        if found.record is None:
+            continue
         writer.writerow(
             {
-                "table": table.name,
+                "table": name,
                 "backbone": found.cell.backbone,
                 "method": found.cell.method,
                 "task": found.cell.task,

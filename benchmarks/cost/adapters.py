@@ -77,12 +77,12 @@ class DTLSized(Method):
             model.set_submodule(block.path, nn.Sequential(model.get_submodule(block.path), update))
 
 
-def make_method(name: str, scale: float) -> Method:
-    """Build the method of a cell: ``dtl-r2``, or one of the library such as ``lora-r8``."""
+def make_method(name: str, **options: float) -> Method:
+    """Build the method of a cell: ``dtl-r2``, or one of the library such as ``lora-r8`` or ``dtl``."""
     family, _, rank = name.partition("-r")
-    if family == "dtl":
-        return DTLSized(int(rank), scale)
-    return make_library_method(name, scale=scale)
+    if family == "dtl" and rank:
+        return DTLSized(int(rank), **options)
+    return make_library_method(name, **options)
 
 
 def leave_start(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.cost.counting import Counts, count
-from benchmarks.cost.spec import BASELINE, VARIANTS, Variant
+from benchmarks.cost.spec import BASELINE, CONTROL, Variant, variants_of
 from benchmarks.cost.step import OwnCost, TrainingStep
 from benchmarks.cost.timing import (
     Summary,
@@ -61,6 +61,7 @@ class Measurement:
         """Build the step."""
         self.cell, self.config, self.plan = cell, config, config["measure"]
         self.context = context
+        self.variants = variants_of(cell.method)
         self.step = TrainingStep(cell, config, context.device)
         self.done = 0
         self.left_out: dict[str, str] = {}
@@ -68,7 +69,7 @@ class Measurement:
     def run(self, started: float) -> Outcome:
         """Count, take the times, and put the numbers together."""
         counts = self._count()
-        variants = [variant for variant in VARIANTS if variant.name in counts]
+        variants = [variant for variant in self.variants if variant.name in counts]
         quick = [v for v in variants if v.form in ("none", "closed")]
         slow = [v for v in variants if v.name == BASELINE or v.form in ("literal", "maps")]
         closed = [v for v in variants if v.form == "closed"]
@@ -88,6 +89,7 @@ class Measurement:
             cost=self._cost(counts, baseline, perf_counter() - started),
             protocol=PROTOCOL | {"left_out": self.left_out},
             weights=vars(self.step.weights),
+            primary=None if closed else f"step_ratio/{CONTROL}",
         )
 
     def _count(self) -> dict[str, Counts]:
@@ -95,7 +97,7 @@ class Measurement:
         # The optimizer makes its state in the first step.
         self.step(None)
         counts = {}
-        for variant in VARIANTS:
+        for variant in self.variants:
             try:
                 counts[variant.name] = count(self.step, variant)
             except torch.OutOfMemoryError:
@@ -126,7 +128,7 @@ class Measurement:
     def _tell(self) -> None:
         """Report progress: one for each variant that is counted, one for each round."""
         self.done += 1
-        total = len(VARIANTS) + self.plan["rounds"] + self.plan["literal_rounds"]
+        total = len(self.variants) + self.plan["rounds"] + self.plan["literal_rounds"]
         self.context.on_epoch(self.cell, self.done, total)
 
     def _step_seconds(self, variant: Variant) -> float:
@@ -143,12 +145,13 @@ class Measurement:
             raise NotFinite("a trained parameter is not finite after the steps")
 
     def _sizes(self) -> dict[str, Any]:
-        layers = self.step.activations()
+        has_any = any(variant.form != "none" for variant in self.variants)
+        layers = self.step.activations() if has_any else []
         return {
             "rounds": self.plan["rounds"],
             "literal_rounds": self.plan["literal_rounds"],
             "batch_size": len(self.step.images),
-            "tokens": layers[0][1].shape[2],
+            "tokens": self.step.tokens,
             "matrices": sum(len(z) for _, z in layers),
         }
 

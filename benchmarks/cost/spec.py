@@ -32,7 +32,7 @@ TASKS = tuple(
     ]
 )
 
-METHODS = ("lora-r2", "lora-r8", "dtl-r2")
+METHODS = ("full", "lora-r2", "lora-r8", "dtl", "dtl-r2")
 
 Form = Literal["none", "closed", "literal", "maps"]
 
@@ -94,7 +94,13 @@ VARIANTS = (
 )
 """The training steps of a cell; all but the literal ones are in every round."""
 
-PAPER_METHOD = {"lora-r2": "lora-r2", "dtl-r2": "dtl"}
+
+def variants_of(method: str) -> tuple[Variant, ...]:
+    """Return the training steps of a method's cell: with ``full``, there is nothing to penalise."""
+    return tuple(one for one in VARIANTS if one.form == "none" or method != "full")
+
+
+PAPER_METHOD = {"full": "full", "lora-r2": "lora-r2", "dtl": "dtl", "dtl-r2": "dtl"}
 """The row of Table 6 that a method stands beside. Its LoRA rows are r = 2: their accuracy and gains are
 those of r = 2 in Table 5, and +0.27 T is 36 matrices x 2 maps of 768 x 768 on 32 x 197 tokens."""
 
@@ -106,7 +112,7 @@ TABLES = (
             "full",
             *(
                 method + suffix
-                for method in PAPER_METHOD.values()
+                for method in ("lora-r2", "dtl")
                 for suffix in ("", *(f"+{penalty}" for penalty in SYMBOLS))
             ),
         ),
@@ -162,6 +168,21 @@ SCALES = {
             },
         ),
         Scale(
+            name="micro",
+            description="vit_micro with random weights, a synthetic batch: the costs of that network",
+            backbones=("vit_micro",),
+            seeds=(0,),
+            is_embedded=True,
+            choices={
+                **COMMON,
+                "step.batch_size": Choice(32, "our choice: that of the cells of VTAB-1K"),
+                "rounds": Choice(15, OURS),
+                "literal_rounds": Choice(3, OURS),
+                "steps_per_round": Choice(3, OURS),
+                "own_repetitions": Choice(10, OURS),
+            },
+        ),
+        Scale(
             name="paper",
             description="ViT-B/16 with random weights, a synthetic batch",
             backbones=("vit_b16",),
@@ -184,6 +205,9 @@ SCALES = {
     )
 }
 
+UNSCALED = dict.fromkeys(("full", "dtl"), ("method.scale",))
+"""Settings that a method does not have."""
+
 BY_DEVICE = ("step.batch_size", "rounds", "literal_rounds", "steps_per_round", "own_repetitions")
 
 
@@ -197,7 +221,9 @@ def configure(benchmark: Benchmark, cell: Cell, scale: Scale) -> dict[str, Choic
         "method.name": Choice(cell.method, OURS),
         "step.precision": Choice(cell.task.rpartition("-")[2], ISSUE),
     }
-    resolved |= {key: scale.choices[key] for key in COMMON}
+    resolved |= {
+        key: scale.choices[key] for key in COMMON if key not in UNSCALED.get(cell.method, ())
+    }
     for key in BY_DEVICE:
         name = key if key in scale.choices else f"{key}.{task.device}"
         resolved[key if "." in key else f"measure.{key}"] = scale.choices[name]

@@ -36,7 +36,7 @@ class TrainingStep:
         torch.manual_seed(seed_for("head", cell))
         classes = config["task"]["num_classes"]
         self.model, self.weights = backbones.build(config["backbone"], classes)
-        method = make_method(config["method"]["name"], config["method"]["scale"])
+        method = make_method(**config["method"])
         self.head = backbones.head_of(config["backbone"]["name"])
         method.adapt(self.model, self.head)
         leave_start(self.model)
@@ -86,6 +86,12 @@ class TrainingStep:
             yield penalty
         finally:
             penalty.close()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens an image becomes, a class token among them."""
+        vit: Any = self.model
+        return int(vit.patch_embed.num_patches + vit.num_prefix_tokens)
 
     def activations(self) -> list[tuple[LowRankLayer, Tensor]]:
         """Return the low-rank layers with their activations in a forward pass, (M, B, T, r)."""

@@ -47,7 +47,11 @@ FIELDS: dict[str, tuple[type, ...]] = {
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What a runner measured in one cell; every number of a record comes through here."""
+    """What a runner measured in one cell; every number of a record comes through here.
+
+    Attributes:
+        primary: Name of the primary metric; None: the benchmark's first. For a cell that has no such number.
+    """
 
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
     curves: dict[str, Any] = field(default_factory=dict)
@@ -58,6 +62,7 @@ class Outcome:
     data: dict[str, Any] | None = None
     weights: dict[str, Any] | None = None
     stage1: dict[str, Any] | None = None
+    primary: str | None = None
 
 
 class InvalidRecord(Exception):
@@ -92,6 +97,7 @@ def build_record(
         run: Times, attempt and command line.
     """
     measured = asdict(outcome)
+    metric = measured.pop("primary") or benchmark.metrics[0].name
     measured["protocol"] = measured["protocol"] | {
         "selections": list(benchmark.selections),
         "sources": sources,
@@ -111,7 +117,7 @@ def build_record(
         "error": error,
         "config": config,
         "config_hash": config_hash(config),
-        "primary": {"metric": benchmark.metrics[0].name, "selection": benchmark.selections[0]},
+        "primary": {"metric": metric, "selection": benchmark.selections[0]},
         **measured,
         **where,
         "run": run,

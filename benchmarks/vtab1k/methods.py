@@ -40,6 +40,9 @@ TABLE2 = (
 TABLE4 = ("lora-r8+linear", "lora-r8+linear@weight")
 """The penalty on what the layers compute, and on the matrices themselves."""
 
+TABLE6_DTL = _with("dtl", *STAGE2)
+"""DTL with each penalty: the accuracies beside its costs in Table 6."""
+
 NOT_IN_PAPER = (
     *"partial vpt-shallow prefix adapter unipt".split(),
     *_with("adalora-r8", "linear", "control")[1:],
@@ -68,7 +71,7 @@ ON_CONVNEXT = ("full", "linear", *TABLE3_CONVNEXT)
 TABLE2_ALL = (*TABLE2, *NOT_IN_PAPER, *_added())
 
 METHODS = {
-    VIT: tuple(dict.fromkeys((*TABLE2, *LORA, *TABLE4, *NOT_IN_PAPER, *_added()))),
+    VIT: tuple(dict.fromkeys((*TABLE2, *LORA, *TABLE4, *NOT_IN_PAPER, *TABLE6_DTL, *_added()))),
     SWIN: (*TABLE3_SWIN, *_with("lora-r8", "linear", "control")),
     CONVNEXT: ON_CONVNEXT,
 }

@@ -12,13 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cost.spec import BASELINE, CONTROL, PAPER_METHOD, SYMBOLS
+from benchmarks.cost.spec import BASELINE, CONTROL, SYMBOLS
 from benchmarks.harness.record import Record
 from benchmarks.harness.registry import BENCHMARKS
 from reports.claims.judging import Judged, Verdict, filling, missing_cells
 from reports.grid import load_grid
 
 SCALE = "paper"
+JUDGED = ("lora-r2", "dtl-r2")
+"""The networks; DTL by one of its sizes, which a GPU has measured."""
+
 GIB = 2**30
 FORMS = {"closed": "closed form", "literal": "as printed", "maps": "by d × d maps"}
 
@@ -35,13 +38,13 @@ def judge(results: Path, how: Mapping[str, Any], *, drafts: bool | None = None) 
     cost = BENCHMARKS["cost"]
     scale = cost.scales[SCALE]
     grid = load_grid(cost, scale, scale.backbones[0], results, drafts=drafts)
-    records = [record for method in PAPER_METHOD for record in grid.records(method)]
+    records = [record for method in JUDGED for record in grid.records(method)]
     on_gpu = [record for record in records if record["hardware"]["gpu"]]
     numbers = tuple(_line(record, how) for record in on_gpu or records)
     if records and not on_gpu:
         numbers += ("no record of a GPU, which the paper's numbers are of",)
     verdict, judged = verdict_of(on_gpu, how)
-    missing = missing_cells(grid, PAPER_METHOD)
+    missing = missing_cells(grid, JUDGED)
     return Judged(
         verdict=verdict,
         numbers=numbers,
@@ -62,7 +65,7 @@ def verdict_of(on_gpu: Sequence[Record], how: Mapping[str, Any]) -> tuple[Verdic
     whole = [
         (method, by_penalty) for method, by_penalty in found if len(by_penalty) == len(SYMBOLS)
     ]
-    if {method for method, _ in whole} != set(PAPER_METHOD):
+    if {method for method, _ in whole} != set(JUDGED):
         return Verdict.NOT_RUN, len(whole)
     holds = all(_holds(by_penalty, how) for _, by_penalty in whole)
     return Verdict.SUPPORTED if holds else Verdict.CONTRADICTED, len(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.cost.spec import BASELINE
 from benchmarks.harness.record import Record
 from benchmarks.harness.store import State
+from reports.cost import summary
 from reports.cost.table import PAPER_BATCH, CostTable, MethodCost, Quartiles, VariantRow
 from reports.notes import Notes
 from reports.page import FAILED, HOLE, NOTHING, Block, Column, Entry, Page
@@ -26,7 +27,7 @@ COLUMNS = (
 def page(data: CostTable) -> Page:
     """Format the table."""
     notes = Notes()
-    ours = tuple(_method_block(found, notes) for found in data.methods)
+    ours = (*summary.blocks(data), *(_method_block(found, notes) for found in data.methods))
     number = data.table.name.removeprefix("table")
     scale = data.grid.scale.name
     return Page(
@@ -43,9 +44,14 @@ def warning(data: CostTable) -> str | None:
     """What a reader must not take these numbers for; None for the published backbone."""
     if not data.grid.scale.is_embedded:
         return None
+    if data.grid.scale.name == "smoke":
+        return (
+            "SMOKE SCALE: a small backbone and a few rounds; plumbing only, no difference between "
+            "variants means anything. NOT a reproduction of the paper's numbers."
+        )
     return (
-        "SMOKE SCALE: a small backbone and a few rounds; plumbing only, no difference between "
-        "variants means anything. NOT a reproduction of the paper's numbers."
+        "EMBEDDED WORLD: costs of a small backbone, accuracies on generated tasks. NOT a reproduction of the "
+        "paper's numbers."
     )
 
 
@@ -53,6 +59,7 @@ def legend(data: CostTable) -> tuple[str, ...]:
     """How to read the cells."""
     scale = data.grid.scale
     lines = [
+        summary.LEGEND,
         f"One training step, forward to optimizer, on {data.grid.backbone}; scale {scale.name}: "
         f"{scale.description}. The heads of the blocks say device, batch and rounds.",
         "step: time over that of the step without a penalty in the same round, in %, median "
@@ -69,8 +76,8 @@ def legend(data: CostTable) -> tuple[str, ...]:
         "closed: resora's. printed: the equation as printed, on features z_i b_i. maps: the same, features "
         "by r maps of d x d applied to every token, which give the FLOPs that the paper prints. After a "
         "comma: what counts as a sample.",
-        "dtl-r2: a rank-2 pair at each block's output, the sizes of DTL; not the method DTL, whose "
-        "backward pass is shorter. Accuracies: Table 5.",
+        "dtl: the method, r = 2. dtl-r2: a rank-2 pair at each block's output, the sizes of DTL without its "
+        "short backward pass, in which a penalty weighs more.",
         f"{HOLE} no record, or none that can be used. {FAILED} the run failed.",
     ]
     if data.holes:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cost.spec import BASELINE, PAPER_METHOD, VARIANTS, Variant
+from benchmarks.cost.spec import BASELINE, PAPER_METHOD, Variant, variants_of
+from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Table, Task
-from reports.grid import Grid
+from reports.grid import Grid, control_of
 from reports.measurement import Measurement
 from reports.published.costs import PublishedCosts, load_costs
+from reports.tables import Row, tabulate_grid
 
 PAPER_BATCH = 32
 """The batch size that the paper's FLOPs are of."""
+
+ACCURACIES = "vtab1k"
+"""The benchmark that the accuracies are of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +74,35 @@ class MethodCost:
 
 @dataclass(frozen=True, kw_only=True)
 class CostTable:
-    """The table at one scale."""
+    """The table at one scale.
+
+    Attributes:
+        accuracies: By the methods of the paper's table, what VTAB-1K comes to at the same scale.
+        accuracy_grid: The cells behind them.
+    """
 
     table: Table
     grid: Grid
     methods: tuple[MethodCost, ...]
     paper: PublishedCosts
+    accuracies: Mapping[str, Row]
+    accuracy_grid: Grid
+
+    @property
+    def accuracy_seeds(self) -> tuple[int, ...]:
+        """The seeds that are declared of them."""
+        return self.accuracy_grid.scale.seeds
+
+    @property
+    def behind_accuracies(self) -> list[Measurement]:
+        """What there is for the cells behind them, and those that they are compared with."""
+        methods = {*self.accuracies, *map(control_of, self.accuracies)}
+        return [
+            found
+            for (method, _), measurements in self.accuracy_grid.measurements.items()
+            if method in methods
+            for found in measurements
+        ]
 
     @property
     def holes(self) -> list[Measurement]:
@@ -90,12 +119,21 @@ def tabulate_costs(table: Table, grid: Grid) -> CostTable:
         for method in grid.benchmark.methods
         for measurement in grid.at(method, task.name)
     )
-    return CostTable(table=table, grid=grid, methods=methods, paper=paper)
+    beside = grid.of(BENCHMARKS[ACCURACIES], table.backbone)
+    return CostTable(
+        table=table,
+        grid=grid,
+        methods=methods,
+        paper=paper,
+        accuracies={row.method: row for row in tabulate_grid(table, beside, has_tasks=False).rows},
+        accuracy_grid=beside,
+    )
 
 
 def _method(method: str, task: Task, measurement: Measurement, paper: PublishedCosts) -> MethodCost:
     rows = tuple(
-        _row(variant, measurement.record, _printed(method, variant, paper)) for variant in VARIANTS
+        _row(variant, measurement.record, _printed(method, variant, paper))
+        for variant in variants_of(method)
     )
     return MethodCost(method=method, task=task, measurement=measurement, rows=rows)
 

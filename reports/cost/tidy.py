@@ -27,7 +27,40 @@ def render(data: CostTable) -> str:
         for row in found.rows:
             for line in _lines(row):
                 writer.writerow(_common(data, found, row) | line)
+    writer.writerows(_accuracies(data))
     return text.getvalue()
+
+
+def _accuracies(data: CostTable) -> Iterator[dict[str, Any]]:
+    """Yield what the records of VTAB-1K come to, in %, the mean of all tasks; changes in points."""
+    grid = data.accuracy_grid
+    for method, row in data.accuracies.items():
+        common = {
+            "table": data.table.name,
+            "scale": grid.scale.name,
+            "benchmark": grid.benchmark.name,
+            "backbone": grid.backbone,
+            "method": method,
+        }
+        mean = row.all_set_average
+        yield common | {
+            "quantity": "accuracy",
+            "median": "" if mean is None else repr(mean.mean),
+            "paper_printed": data.paper.cells[method]["accuracy"],
+        }
+        for name in ("over_base", "over_control"):
+            found = getattr(row, name)
+            ends = (
+                {}
+                if found is None
+                else {"median": found.mean, "low": found.low, "high": found.high}
+            )
+            if "+" in method:
+                yield common | {"quantity": f"accuracy_{name}"} | _numbers(ends)
+
+
+def _numbers(values: dict[str, float | None]) -> dict[str, str]:
+    return {name: "" if value is None else repr(value) for name, value in values.items()}
 
 
 def _common(data: CostTable, found: MethodCost, row: VariantRow) -> dict[str, Any]:
@@ -61,7 +94,4 @@ def _printed(row: VariantRow, quantity: str) -> dict[str, Any]:
 def _spread(found: Quartiles | None) -> dict[str, str]:
     if found is None:
         return {}
-    ends = {"low": found.low, "high": found.high}
-    return {"median": repr(found.median)} | {
-        name: "" if value is None else repr(value) for name, value in ends.items()
-    }
+    return _numbers({"median": found.median, "low": found.low, "high": found.high})

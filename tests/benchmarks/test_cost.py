@@ -9,7 +9,15 @@ import torch
 
 from benchmarks.cost import counting, runner
 from benchmarks.cost.adapters import make_method
-from benchmarks.cost.spec import BASELINE, CONTROL, COST, PAPER_METHOD, SYMBOLS, VARIANTS
+from benchmarks.cost.spec import (
+    BASELINE,
+    CONTROL,
+    COST,
+    PAPER_METHOD,
+    SYMBOLS,
+    VARIANTS,
+    variants_of,
+)
 from benchmarks.cost.step import OwnCost, TrainingStep, closed_penalty
 from benchmarks.cost.timing import fast_algorithms, ratios, rotated, summary
 from benchmarks.harness import workers
@@ -97,7 +105,7 @@ def test_counts_are_those_of_the_equations(measured):
         assert closed["step_flops"] < 1.01 * base["step_flops"]
 
 
-@pytest.mark.parametrize("method", ["lora-r2", "dtl-r2"])
+@pytest.mark.parametrize("method", ["lora-r2", "dtl", "dtl-r2"])
 @pytest.mark.parametrize("variant", LITERAL, ids=lambda variant: variant.name)
 def test_literal_variants_have_the_value_and_gradient_of_the_closed_ones(method, variant):
     step = step_of(method)
@@ -215,7 +223,7 @@ def test_a_literal_variant_that_does_not_fit_is_left_out(monkeypatch, tmp_path):
 
 
 def test_weights_that_are_not_finite_fail_the_cell(monkeypatch, tmp_path):
-    monkeypatch.setattr(runner, "VARIANTS", [v for v in VARIANTS if v.form == "none"])
+    monkeypatch.setattr(runner, "variants_of", lambda method: variants_of("full"))
     cell = CELL.with_method("dtl-r2")
     rate = {"optimizer.learning_rate": math.inf}
     measurement = runner.Measurement(cell, config_of(cell, **rate), _context(tmp_path))
@@ -238,7 +246,29 @@ def test_dtl_sized_updates_have_dtls_count():
 
 @pytest.mark.parametrize("method", COST.methods)
 def test_methods_can_be_made(method):
-    assert make_method(method, scale=1.0).rank == int(method[-1])
+    made = make_method(**config_of(CELL.with_method(method))["method"])
+    assert made.options().get("rank") == {"full": None, "lora-r8": 8}.get(method, 2)
+
+
+def test_there_is_nothing_to_penalise_in_full(tmp_path):
+    settings = Settings(scale="smoke", results=tmp_path, device="cpu")
+    cell = CELL.with_method("full")
+    assert run_cell(cell, settings, lambda event: None) == "ok"
+    record = settings.store.load(cell)
+    assert set(record["cost"]["by_variant"]) == {BASELINE, CONTROL}
+    assert set(record["metrics"]) == {f"step_ratio/{CONTROL}"}
+    assert (record["counts"]["matrices"], record["counts"]["tokens"]) == (0, 17)
+    assert record["cost"]["trainable_params"] > 1e6
+
+
+def test_a_step_of_dtl_keeps_less_than_one_of_its_sizes(tmp_path):
+    # Its backward pass ends at the first block that gets the side network's sum.
+    steps = {method: step_of(method) for method in ("dtl", "dtl-r2")}
+    for step in steps.values():
+        step(None)
+    small, large = (counting.count(steps[m], BY_NAME[BASELINE]) for m in ("dtl", "dtl-r2"))
+    assert small.step_flops < 0.8 * large.step_flops
+    assert small.peak_memory_bytes < large.peak_memory_bytes
 
 
 def test_options_of_the_closed_penalty_are_the_declared_ones(step):
@@ -257,7 +287,7 @@ def test_cells_of_an_absent_device_are_left_out(capsys, tmp_path):
     assert "1 cells chosen" in out
     assert main(["run", "cost/*/cuda-*", *options]) == 2
     error = capsys.readouterr().err
-    assert "nothing to run: 6 of 6 cells are of the device cuda, which is not at hand" in error
+    assert "nothing to run: 10 of 10 cells are of the device cuda, which is not at hand" in error
     assert error.count("\n") == 1
 
 
@@ -290,7 +320,11 @@ def test_the_estimate_knows_that_timed_cells_take_turns(measured):
 def test_the_paper_has_a_row_for_each_penalty():
     (table,) = COST.tables
     assert set(PAPER_METHOD) <= set(COST.methods)
-    assert len(table.rows) == 1 + len(PAPER_METHOD) * (1 + len(SYMBOLS))
+    assert set(table.rows) == {
+        name
+        for method in PAPER_METHOD.values()
+        for name in (method, *(f"{method}+{one}" for one in SYMBOLS if method != "full"))
+    }
     assert {variant.penalty for variant in VARIANTS} == {"", *SYMBOLS}
 
 

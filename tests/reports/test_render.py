@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reports import build, figures, latex, markdown, terminal, tidy, undeclared
+from reports import build, figures, latex, markdown, terminal, tidy
 from reports.blocks import page
 from reports.build import load_tables
 from reports.cli import main
@@ -23,8 +23,6 @@ from reports.page import Entry
 def commands(full_world, monkeypatch):
     """The commands on the small world; returns a function that runs one."""
     monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
-    # The tables that no benchmark feeds always have holes.
-    monkeypatch.setattr(undeclared, "reports", lambda scale, fed: iter(()))
 
     def run(*arguments):
         options = ["--results", str(full_world.results), "--scale", "micro"]
