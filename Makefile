@@ -51,7 +51,9 @@ lint-setup: check-python
 smoke: setup  ## the whole pipeline on the embedded world in minutes: data, cells, tables, figures
 	@$(PY) -m data_prep prepare vtab1k
 	@$(PY) -m data_prep prepare fewshot
-	@$(call run_and_report,smoke,'vtab1k/*' 'fewshot/*' 'cost/vit_micro/cpu-*' 'method_cost/vit_micro/cpu-*')
+	@$(PY) -m data_prep prepare flickr30k
+	@$(PY) -m data_prep prepare msrvtt
+	@$(call run_and_report,smoke,'vtab1k/*' 'fewshot/*' 'flickr30k/*' 'msrvtt/*' 'cost/*/cpu-*' 'method_cost/*/cpu-*')
 
 micro: setup  ## the embedded world at a larger budget: SEEDS="0 1" METHODS="linear lora-r8*"
 	@$(PY) -m data_prep prepare vtab1k

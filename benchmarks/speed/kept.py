@@ -28,6 +28,7 @@ from benchmarks.harness.errors import DONE, USAGE, UsageError
 from benchmarks.harness.execute import Settings, default_device, lacking, run_group
 from benchmarks.harness.progress import duration
 from benchmarks.harness.registry import select
+from benchmarks.speed.grid import NotWhole
 
 METHODS = ("linear", "partial", "lst", "unipt", "dtl", "dtl-plus")
 CELLS = (
@@ -37,10 +38,6 @@ CELLS = (
 )
 
 KEPT, ANEW = "kept", "anew"
-
-
-class NotWhole(Exception):
-    """A cell did not come to its end, so that the time says nothing."""
 
 
 def measure(cell: Cell, settings: Settings, rounds: int) -> dict[str, Any]:

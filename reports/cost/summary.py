@@ -85,7 +85,7 @@ def _costs(method: str, records: Mapping[str, Record]) -> tuple[Entry, ...]:
         return (Entry(HOLE),) * 5
     shared = (
         Entry(_gib(here)),
-        Entry(f"{here['forward_flops'] / 2e12 * PAPER_BATCH / batch:.3f}"),
+        Entry(f"{here['forward_flops'] / 2e12 * PAPER_BATCH / batch:.3g}"),
     )
     if not suffix:
         time = "-" if base == "full" else "100"
