@@ -115,6 +115,9 @@ def measure(
                 started = perf_counter()
                 ways[name](there)
                 seconds[name].append(perf_counter() - started)
+            sys.stderr.write(
+                f"round {index + 1} of {rounds}, {name}: {duration(seconds[name][-1])}\n"
+            )
     return {
         "cells": len(cells),
         "times_in_grid": times,
@@ -143,30 +146,54 @@ def _check(event: Event) -> None:
         raise NotWhole(f"{event.cell}: {event.status}: {event.error}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of(name: str, about: str | None, selectors: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a parser of what programs that time whole cells are told.
+
+    Args:
+        name: Of the module.
+        about: Its docstring.
+        selectors: The cells, where none are named.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.grid",
-        description=__doc__,
+        prog=f"python -m {name}",
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("selectors", nargs="*", default=[PART], metavar="SELECTOR", help=f"default: {PART}")
-    add("--out", type=Path, required=True, help=f"folder of {FILE}")
-    add("--scale", default="micro", help="smoke or micro (default)")
+    shown = ", ".join(selectors)
+    add("selectors", nargs="*", default=selectors, metavar="SELECTOR", help=f"default: {shown}")
+    add("--scale", default="micro", help="micro (default), or another")
     add("--data", type=Path, default=Path("data"), help="root of the packed data")
     add("--device", default="auto", help="cpu, cuda, or auto (default)")
     add("--threads", type=int, default=1)
     add("--rounds", type=int, default=3)
-    add("--side-by-side", type=int, default=4, metavar="K")
     return parser
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return how cells run, by what ``parser_of`` has parsed."""
+    return Settings(
+        scale=options.scale, data=options.data, device=options.device, threads=options.threads
+    )
+
+
+def circumstances(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a file says besides the times."""
+    return {
+        "scale": options.scale,
+        "hardware": provenance.hardware(default_device(options.device)),
+        "environment": provenance.environment(),
+        "code": provenance.code(),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the file, print a table."""
-    options = _parser().parse_args(arguments)
-    settings = Settings(
-        scale=options.scale, data=options.data, device=options.device, threads=options.threads
-    )
+    parser = parser_of("benchmarks.speed.grid", __doc__, [PART])
+    parser.add_argument("--out", type=Path, required=True, help=f"folder of {FILE}")
+    parser.add_argument("--side-by-side", type=int, default=4, metavar="K")
+    options = parser.parse_args(arguments)
+    settings = settings_of(options)
     try:
         cells = select(options.selectors, options.scale)
         times_in_grid(cells, options.scale)
@@ -177,12 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     found = {
         "selectors": options.selectors,
-        "scale": options.scale,
         "table": TABLE,
-        "hardware": provenance.hardware(default_device(options.device)),
-        "environment": provenance.environment(),
-        "code": provenance.code(),
-    } | measure(cells, settings, rounds=options.rounds, side_by_side=options.side_by_side)
+        **circumstances(options),
+        **measure(cells, settings, rounds=options.rounds, side_by_side=options.side_by_side),
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     temporary = options.out / f".tmp-{FILE}"
     temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

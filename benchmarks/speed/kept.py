@@ -9,7 +9,6 @@ folders of their own. Training losses of both ways are compared as well.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -22,13 +21,12 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.cost.timing import ratios, rotated, summary
-from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import DONE, USAGE, UsageError
-from benchmarks.harness.execute import Settings, default_device, lacking, run_group
+from benchmarks.harness.execute import Settings, lacking, run_group
 from benchmarks.harness.progress import duration
 from benchmarks.harness.registry import select
-from benchmarks.speed.grid import NotWhole
+from benchmarks.speed.grid import NotWhole, circumstances, parser_of, settings_of
 
 METHODS = ("linear", "partial", "lst", "unipt", "dtl", "dtl-plus")
 CELLS = (
@@ -75,29 +73,12 @@ def _run(cell: Cell, settings: Settings) -> dict[str, Any]:
     return record
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.kept",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("selectors", nargs="*", default=CELLS, metavar="SELECTOR", help="stages 1")
-    add("--scale", default="micro")
-    add("--data", type=Path, default=Path("data"), help="root of the packed data")
-    add("--device", default="auto", help="cpu, cuda, or auto (default)")
-    add("--threads", type=int, default=1)
-    add("--rounds", type=int, default=3)
-    add("--out", type=Path, help="a file for what was found, as JSON")
-    return parser
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table, cell by cell."""
-    options = _parser().parse_args(arguments)
-    settings = Settings(
-        scale=options.scale, data=options.data, device=options.device, threads=options.threads
-    )
+    parser = parser_of("benchmarks.speed.kept", __doc__, CELLS)
+    parser.add_argument("--out", type=Path, help="a file for what was found, as JSON")
+    options = parser.parse_args(arguments)
+    settings = settings_of(options)
     try:
         cells = [cell for cell in select(options.selectors, options.scale) if cell == cell.base]
         if not cells:
@@ -111,13 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for count, cell in enumerate(cells, start=1):
         found[str(cell)] = measure(cell, settings, options.rounds)
         sys.stderr.write(f"{count} of {len(cells)}: {cell}\n")
-    whole = {
-        "scale": options.scale,
-        "hardware": provenance.hardware(default_device(options.device)),
-        "environment": provenance.environment(),
-        "code": provenance.code(),
-        "cells": found,
-    }
+    whole = {**circumstances(options), "cells": found}
     if options.out is not None:
         options.out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(found) + "\n")
