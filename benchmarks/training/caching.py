@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 2 * 2**30
 """Main memory that the features of one split may take; a split with more is computed anew each time."""
 
-SHARE_OF_GPU = 0.5
-"""Of the memory that is free on a GPU, what the features of one split may take."""
+SHARE_OF_GPU = 0.25
+"""Of the memory that is free on a GPU, what the features of one split may take: of three splits, and of two
+processes that ask at once, there remains enough to train in."""
 
 
 @dataclass(frozen=True)
