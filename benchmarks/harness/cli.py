@@ -226,9 +226,12 @@ def _settings(options: argparse.Namespace) -> Settings:
             "caching",
             "side_by_side",
             "waits",
+            "plain",
         )
         if hasattr(options, name)
     }
+    if chosen.get("plain") and chosen.get("side_by_side"):
+        raise UsageError("--side-by-side is a shortcut, and --plain takes none: leave one out")
     overrides = dict(getattr(options, "set", None) or [])
     if getattr(options, "weights", None):
         chosen["weights"], overrides["backbone.weights"] = _weights(options.weights)
@@ -331,6 +334,9 @@ def _how_to_run() -> argparse.ArgumentParser:
         help="compute features of frozen parts anew in each epoch: the same numbers, later")  # fmt: skip
     add("--wait-for-checkpoints", dest="waits", action="store_true",
         help="begin no epoch before the last one is on disk; else it is written beside training")  # fmt: skip
+    add("--plain", action="store_true",
+        help="no shortcut at all: the two above, and AdamW a tensor at a time, frozen matrices rounded "
+        "in each pass; the same numbers but for rounding")  # fmt: skip
     add("--side-by-side", type=whole, default=0, metavar="K",
         help="train up to K LoRA cells of a task in one forward pass; for a GPU (default: no)")  # fmt: skip
     add("--dry-run", action="store_true",

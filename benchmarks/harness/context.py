@@ -21,6 +21,7 @@ class Context:
         on_epoch: Called after each epoch with the cell, the epoch and the number of epochs.
         caching: Keep features of what is frozen, where a method allows it.
         waits: Begin no epoch before the one before it is on disk.
+        plain: Step by AdamW a tensor at a time, and round frozen matrices in each pass.
     """
 
     data: Path
@@ -30,6 +31,7 @@ class Context:
     weights: Path | None = None
     caching: bool = True
     waits: bool = False
+    plain: bool = False
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder for a cell's checkpoints."""

@@ -47,6 +47,7 @@ class Settings:
         overrides: Values that replace declared ones, by dotted name.
         caching: Compute features of what is frozen once, where a method allows it.
         waits: Begin no epoch of a training before the one before it is on disk.
+        plain: Take no shortcut: none of the above, nor any other that changes no number but by rounding.
         side_by_side: Cells that share forward passes, at most, where they can; up to 1: none does.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     caching: bool = True
     waits: bool = False
+    plain: bool = False
     side_by_side: int = 0
 
     @property
@@ -313,8 +315,9 @@ def context_of(settings: Settings, device: str, report: Report | None = None) ->
         device=device,
         on_epoch=on_epoch,
         weights=settings.weights,
-        caching=settings.caching,
-        waits=settings.waits,
+        caching=settings.caching and not settings.plain,
+        waits=settings.waits or settings.plain,
+        plain=settings.plain,
     )
 
 

@@ -180,6 +180,7 @@ class Stage:
         penalty: Callable[[], Tensor] | None = None,
         precision: Precision = FP32,
         waits: bool = False,
+        fuses: bool = True,
         on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
     ) -> None:
         """Prepare a stage.
@@ -197,6 +198,7 @@ class Stage:
             penalty: Returns the weighted penalty of the forward pass just made.
             precision: What forward passes compute in, evaluation included.
             waits: Begin no epoch before the one before it is on disk.
+            fuses: Step by AdamW as one kernel where the device has it, else a tensor at a time.
             on_epoch: Called after each epoch with its number and the number of epochs.
         """
         self.model, self.problem, self.plan = model, problem, plan
@@ -210,7 +212,8 @@ class Stage:
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(model, plan, problem),
             lr=plan.learning_rate,
-            fused=True if self.device in FUSED else None,
+            fused=fuses and (True if self.device in FUSED else None),
+            foreach=None if fuses else False,
         )
 
     def run(self) -> Progress:

@@ -146,7 +146,7 @@ def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProbl
     options, search = _options(cell, config, context, problem)
     model, method = adapt(cell, options, problem)
     precision = Precision.of(config)
-    if precision.is_half:
+    if precision.is_half and not context.plain:
         hold_in_half(model, method)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
     cached = problem.keep_features(model, method, precision) if context.caching else None
@@ -257,6 +257,7 @@ def stage_of(run: Run) -> Iterator[Stage]:
             penalty=None if regularizer is None else lambda: regularizer(mask=problem.mask),
             precision=Precision.of(config),
             waits=context.waits,
+            fuses=not context.plain,
             on_epoch=lambda epoch, epochs: context.on_epoch(cell, epoch, epochs),
         )
     finally:
