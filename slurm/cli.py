@@ -116,6 +116,7 @@ def _planning() -> argparse.ArgumentParser:
     add("--cells", action="store_true", help="list the cells of every job")
     add("--side-by-side", type=whole, default=0, metavar="K",
         help="cells of a job that train in one forward pass, at most, as benchmarks run has it")  # fmt: skip
+    add("--plain", action="store_true", help="no shortcut at all, as benchmarks run has it")
     return planning
 
 
@@ -127,6 +128,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         work=given.work,
         overrides=dict(given.set or []),
         side_by_side=getattr(given, "side_by_side", 0),
+        plain=getattr(given, "plain", False),
     )
 
 
