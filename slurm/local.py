@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from slurm.planning import ORDER, TIMED, Job
@@ -24,6 +25,9 @@ from slurm.planning import ORDER, TIMED, Job
 RUN = "import sys; from slurm.local import work; work(sys.argv[1])"
 Task = Callable[[], Any]
 """What runs in a process of its own; must travel there."""
+
+PATIENCE = 10.0
+"""Seconds after which a process that was told to stop, and has not, is told again."""
 
 
 def devices(workers: int | None) -> list[str]:
@@ -98,8 +102,16 @@ class _Workers:
         """Start nothing more, and have each process write down that its cell was cancelled."""
         with self._lock:
             self._is_stopped = True
-            for process in self._running:
+            running = set(self._running)
+        while running:
+            for process in running:
                 process.send_signal(signal.SIGINT)
+            # Python drops the exception where it comes up in a destructor or a callback: then once more.
+            again = monotonic() + PATIENCE
+            while running and monotonic() < again:
+                sleep(0.1)
+                with self._lock:
+                    running &= self._running
 
     def _in_process(self, task: Task, place: str) -> int:
         with tempfile.TemporaryDirectory() as folder:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +157,40 @@ def test_a_cell_whose_job_may_not_go_on_has_not_failed(folder, monkeypatch):
     with pytest.raises(submitit.core.utils.UncompletedJobError):
         RunCells(TWO, settings(folder))()
     assert statuses(folder) == {}
+
+
+class DeafOnce:
+    """Does not hear the first Ctrl-C, as where Python drops it in a destructor."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self) -> None:
+        def hear(number, frame):
+            if (self.folder / "first").exists():
+                raise KeyboardInterrupt
+            (self.folder / "first").touch()
+
+        signal.signal(signal.SIGINT, hear)
+        (self.folder / "ready").touch()
+        for _ in range(600):
+            time.sleep(0.1)
+
+
+def test_a_process_that_does_not_hear_is_told_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(local, "PATIENCE", 0.5)
+    workers = local._Workers(lambda job: DeafOnce(tmp_path), lambda text: None)
+    places: queue.Queue[str] = queue.Queue()
+    places.put("")
+    thread = threading.Thread(target=workers.run, args=(EIGHT[0], places))
+    thread.start()
+    until((tmp_path / "ready").exists, 60, "the process is at work")
+    workers.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (tmp_path / "first").exists()
+    assert workers.failed == [EIGHT[0]]
 
 
 class Die:
