@@ -23,6 +23,9 @@ SPLIT_OF = {"train_9k": "train", "train_7k": "train", "test_1ka": "test"}
 HELD_OUT_SEED = 0
 """The part of a training list that is held out is the same for all cells."""
 
+EVALUATED_CLIPS, EVALUATED_CAPTIONS = 32, 256
+"""So many are encoded at a time, where nothing is trained."""
+
 VERIFY = "python -m data_prep verify names what is wrong"
 
 

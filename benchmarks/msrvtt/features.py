@@ -7,7 +7,7 @@ reads every token of every hidden state, 2 MB a frame on ViT-B/32, which is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from benchmarks.msrvtt.data import Split, pairs_of
+from benchmarks.msrvtt.data import EVALUATED_CAPTIONS, EVALUATED_CLIPS, Split, pairs_of
 from benchmarks.msrvtt.loss import contrastive_loss
 from benchmarks.msrvtt.model import Batch, CLIP4Clip
-from benchmarks.training.caching import room
+from benchmarks.training.caching import Kept, room
 from benchmarks.training.precision import Precision
-from benchmarks.training.trainer import Plan, Problem
 from resora.petl import Method
 from resora.petl.layers.hidden_states import SideNetwork
 from resora.petl.layers.ladder import vector_of
@@ -29,9 +28,6 @@ from resora.petl.partial import Partial
 
 if TYPE_CHECKING:
     from benchmarks.msrvtt.problem import VideoTextRetrieval
-
-CLIPS, CAPTIONS = 32, 256
-"""So many go through a tower at a time."""
 
 
 class FrozenTower:
@@ -105,8 +101,10 @@ class KeptSplit(Split):
         return self.tokens[index.to(self.tokens.device)]
 
 
-class CachedPairs(Problem):
+class CachedPairs(Kept):
     """Video-text retrieval that is given vectors in the place of frames and tokens, where they are kept."""
+
+    problem: VideoTextRetrieval
 
     def __init__(
         self,
@@ -115,22 +113,9 @@ class CachedPairs(Problem):
         features: Mapping[str, KeptSplit],
         seconds: float,
     ) -> None:
-        """Put vectors in the place of frames and tokens.
-
-        Args:
-            problem: Frames, captions, metrics; not changed but for its number of ties.
-            rest: What the model computes from vectors.
-            features: By split, those that are kept.
-            seconds: What computing them took.
-        """
-        self.chance_loss = problem.chance_loss
-        self.problem, self.rest = problem, rest
-        self.features, self.seconds = features, seconds
-
-    @property
-    def steps(self) -> int:
-        """How many batches an epoch has."""
-        return self.problem.steps
+        """Put vectors in the place of frames and tokens; ``rest`` is what the model computes from them."""
+        super().__init__(problem, features, seconds)
+        self.rest = rest
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Iterate the problem's batches."""
@@ -153,26 +138,6 @@ class CachedPairs(Problem):
                 (self.rest, self.features[name]) if name in self.features else (model, split)
             )
         )
-
-    def start_epoch(self, epoch: int, plan: Plan) -> None:
-        """Prepare for an epoch, as the problem does."""
-        self.problem.start_epoch(epoch, plan)
-
-    def group_of(self, name: str, parameter: nn.Parameter) -> str:
-        """Return the problem's group of a parameter."""
-        return self.problem.group_of(name, parameter)
-
-    def after_backward(self, trained: Sequence[nn.Parameter]) -> None:
-        """Change gradients as the problem does."""
-        self.problem.after_backward(trained)
-
-    def after_step(self, model: nn.Module) -> None:
-        """Change the model as the problem does."""
-        self.problem.after_step(model)
-
-    def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
-        """Say what the problem says."""
-        return self.problem.why_diverged(losses, is_last=is_last)
 
 
 def kept_pairs(
@@ -214,14 +179,14 @@ def _kept(device: str, model: CLIP4Clip, rest: AfterTowers, split: Split) -> Kep
         int(counts.sum()),
         (
             rest.vision.vectors(pixel_values=model.inputs(split.frames.take(some)[0].to(device)))
-            for some in split.clips.split(CLIPS)
+            for some in split.clips.split(EVALUATED_CLIPS)
         ),
     )
     captions = _joined(
         len(split.tokens),
         (
             rest.text.vectors(input_ids=some.to(device))
-            for some in (split.tokens.split(CAPTIONS) if frames is not None else ())
+            for some in (split.tokens.split(EVALUATED_CAPTIONS) if frames is not None else ())
         ),
     )
     if frames is None or captions is None:

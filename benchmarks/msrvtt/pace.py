@@ -11,8 +11,9 @@ from torch import nn
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
 from benchmarks.msrvtt import clip
+from benchmarks.msrvtt.data import EVALUATED_CLIPS
 from benchmarks.msrvtt.model import Batch
-from benchmarks.msrvtt.problem import EVALUATED_CLIPS, Pairs
+from benchmarks.msrvtt.problem import Pairs
 from benchmarks.training.retrieval_pace import OneBatch
 from benchmarks.weights import RANDOM
 

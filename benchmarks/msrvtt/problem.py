@@ -33,9 +33,6 @@ METRICS = (
     *(f"{way}_medr" for way in DIRECTIONS),
 )
 
-EVALUATED_CLIPS, EVALUATED_CAPTIONS = 32, 256
-"""So many are encoded at a time."""
-
 PROBE_CAPTIONS = 64
 """Training captions, with their clips, on which redundancy is measured: the same for all methods."""
 
@@ -240,11 +237,14 @@ class VideoTextRetrieval(Pairs):
     def _recalls(self, model: Any, split: data.Split) -> dict[str, float]:
         owner = split.owner.to(self.device)
         texts = torch.cat(
-            [model.texts(some.to(self.device)) for some in split.tokens.split(EVALUATED_CAPTIONS)]
+            [
+                model.texts(some.to(self.device))
+                for some in split.tokens.split(data.EVALUATED_CAPTIONS)
+            ]
         )
         names = (DIRECTIONS[1], DIRECTIONS[0])  # clips come first here
         scores, vectors = [], []
-        for clips in split.clips.split(EVALUATED_CLIPS):
+        for clips in split.clips.split(data.EVALUATED_CLIPS):
             frames, counts = split.frames.take(clips)
             embedded = padded(model.frames(frames.to(self.device)), counts)
             if model.head.is_joint:

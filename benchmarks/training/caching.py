@@ -57,8 +57,55 @@ class Features:
             yield self.inputs(part), self.labels[part]
 
 
-class CachedProblem(Problem):
+class Kept(Problem):
+    """A problem that hands out features in the place of examples, where they are kept.
+
+    A subclass says what batches, loss and metrics are of features; all else is as the problem has it.
+    """
+
+    def __init__(self, problem: Any, features: Mapping[str, Any], seconds: float) -> None:
+        """Stand for a problem.
+
+        Args:
+            problem: What features are in the place of.
+            features: By split, those that are kept.
+            seconds: What computing them took.
+        """
+        self.chance_loss = problem.chance_loss
+        self.problem, self.features, self.seconds = problem, features, seconds
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return int(self.problem.steps)
+
+    def start_epoch(self, epoch: int, plan: Plan) -> None:
+        """Prepare for an epoch, as the problem does."""
+        self.problem.start_epoch(epoch, plan)
+
+    def group_of(self, name: str, parameter: nn.Parameter) -> str:
+        """Return the problem's group of a parameter."""
+        group: str = self.problem.group_of(name, parameter)
+        return group
+
+    def after_backward(self, trained: Sequence[nn.Parameter]) -> None:
+        """Change gradients as the problem does."""
+        self.problem.after_backward(trained)
+
+    def after_step(self, model: nn.Module) -> None:
+        """Change the model as the problem does."""
+        self.problem.after_step(model)
+
+    def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
+        """Say what the problem says."""
+        reason: str | None = self.problem.why_diverged(losses, is_last=is_last)
+        return reason
+
+
+class CachedProblem(Kept):
     """Image classification that is given features in the place of images, where they are kept."""
+
+    problem: ImageClassification
 
     def __init__(
         self,
@@ -67,35 +114,14 @@ class CachedProblem(Problem):
         features: Mapping[str, Features],
         seconds: float,
     ) -> None:
-        """Put features in the place of images.
-
-        Args:
-            problem: Images, loss and metrics; not changed.
-            tail: What the model computes from features.
-            features: By split, those that are kept.
-            seconds: What computing them took.
-        """
-        self.chance_loss = problem.chance_loss
-        self.problem, self.tail = problem, tail
-        self.features, self.seconds = features, seconds
-
-    @property
-    def steps(self) -> int:
-        """How many batches an epoch has."""
-        return self.problem.steps
-
-    def start_epoch(self, epoch: int, plan: Plan) -> None:
-        """Prepare for an epoch, as the problem does."""
-        self.problem.start_epoch(epoch, plan)
-
-    def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
-        """Say what the problem says."""
-        return self.problem.why_diverged(losses, is_last=is_last)
+        """Put features in the place of images; ``tail`` is what the model computes from them."""
+        super().__init__(problem, features, seconds)
+        self.tail = tail
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Iterate the problem's batches: of features, if those of training images are kept."""
         problem = copy.copy(self.problem)
-        problem.train = self.features.get("train", problem.train)  # type: ignore[assignment]
+        problem.train = self.features.get("train", problem.train)
         return problem.batches(seed)
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

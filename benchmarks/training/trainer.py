@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from benchmarks.training.precision import FP32, Precision
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
 from resora.samples import Mask
+
+if TYPE_CHECKING:
+    from benchmarks.training.caching import Kept
 
 DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
@@ -93,18 +96,6 @@ class Problem(Protocol):
             f"the training loss ended at {losses[-1]:.3g}, over ten times that of knowing nothing "
             f"({self.chance_loss:.3g})"
         )
-
-
-class Kept(Problem, Protocol):
-    """A problem that hands out features in the place of examples, where they are kept.
-
-    Attributes:
-        features: By split, those that are kept.
-        seconds: What computing them took.
-    """
-
-    features: Mapping[str, Any]
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,10 +23,11 @@ from benchmarks.harness.record import Outcome
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
+from benchmarks.training.caching import Kept
 from benchmarks.training.classification import ImageClassification
 from benchmarks.training.precision import Precision, hold_in_half
 from benchmarks.training.search import search_subnet
-from benchmarks.training.trainer import Kept, Plan, Problem, Progress, Stage
+from benchmarks.training.trainer import Plan, Problem, Progress, Stage
 from benchmarks.weights import Weights
 from resora import ReSoRA
 from resora.discovery import NoLowRankLayer
