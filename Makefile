@@ -40,7 +40,7 @@ data-setup: check-python  ## setup, and TensorFlow Datasets for `data_prep prepa
 
 # The tests need peft and TFDS, the suite does not. An environment keeps what earlier calls asked for.
 test-setup: check-python
-	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft,data,slurm --torch $(TORCH)
+	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,peft,data,slurm,trainers --torch $(TORCH)
 
 slurm-setup: check-python  ## setup, and submitit for `python -m slurm`
 	@$(PYTHON) requirements/setup_env.py --venv $(VENV) --extras suite,test,slurm --torch $(TORCH)
