@@ -25,6 +25,7 @@ from reports.notes import LISTED
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
 README = Path("README.md")
+PAGE = Path("reports/RESULTS.md")
 FIGURES = Path("resora/figures")
 CLAIM_FORMATS = ("terminal", "markdown", "csv")
 
@@ -81,11 +82,13 @@ def _parser() -> argparse.ArgumentParser:
     checker.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     checker.add_argument("--out", type=Path, default=TABLES, help="folder of the tables")
     checker.add_argument(
-        "--scale", help="one scale (default: the README and all that have committed tables)"
+        "--scale",
+        help="one scale (default: all that have committed tables, README.md and RESULTS.md)",
     )
-    writer = commands.add_parser("readme", help="write the README's results from the records")
+    writer = commands.add_parser("readme", help="write the results in README.md and RESULTS.md")
     for command in (checker, writer):
-        command.add_argument("--readme", type=Path, default=README, help="the README")
+        command.add_argument("--readme", type=Path, default=README, help="page with six rows")
+        command.add_argument("--page", type=Path, default=PAGE, help="page with all results")
     writer.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     claimer = commands.add_parser(
         "claims",
@@ -131,7 +134,7 @@ def _check(options: argparse.Namespace) -> int:
         line for scale in chosen for line in check.differences(options.results, options.out, scale)
     ]
     if not options.scale:
-        found += readme.differences(options.readme, options.results)
+        found += readme.differences(options.readme, options.page, options.results)
     for line in found:
         print(line)
     print(f"{' '.join(chosen) or 'no scale'}: {len(found)} files differ from what the records give")
@@ -141,8 +144,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _readme(options: argparse.Namespace) -> int:
-    changed = readme.write(options.readme, options.results)
-    print(f"{options.readme}: {'written' if changed else 'as it was'}")
+    changed = readme.write(options.readme, options.page, options.results)
+    for path in (options.readme, options.page):
+        print(f"{path}: {'written' if path in changed else 'as it was'}")
     return DONE
 
 

@@ -15,19 +15,25 @@ AROUND = "# A title\n\n{begin}\nby hand\n{end}\n\n## After\n"
 def page(full_world, tmp_path, monkeypatch):
     """A README with markers, and the small world."""
     monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
-    path = tmp_path / "README.md"
-    path.write_text(AROUND.format(begin=readme.BEGIN, end=readme.END))
+    for name in ("RESULTS.md", "README.md"):
+        path = tmp_path / name
+        path.write_text(AROUND.format(begin=readme.BEGIN, end=readme.END))
     return path
 
 
-def command(page, world, *more):
-    return main(["readme", "--readme", str(page), "--results", str(world.results), *more])
+def command(page, world):
+    pages = ["--readme", str(page), "--page", str(page.with_name("RESULTS.md"))]
+    return main(["readme", *pages, "--results", str(world.results)])
+
+
+def differences(page, world):
+    return readme.differences(page, page.with_name("RESULTS.md"), world.results)
 
 
 def test_the_results_are_written_between_the_markers_and_nothing_else_changes(page, full_world):
-    assert readme.differences(page, full_world.results)
+    assert differences(page, full_world)
     assert command(page, full_world) == 0
-    text = page.read_text()
+    text = page.with_name("RESULTS.md").read_text()
     before, _, rest = text.partition(readme.BEGIN)
     assert before == "# A title\n\n"
     assert rest.partition(readme.END)[2] == "\n\n## After\n"
@@ -41,16 +47,20 @@ def test_the_results_are_written_between_the_markers_and_nothing_else_changes(pa
     # By task 0.5, 1, 2: mean 1.1667, std 0.7638, times t(2, 0.975) / sqrt(3) = 2.4841: 1.897.
     assert "+1.17 [-0.73, +3.06]" in plain
     assert (
-        "over the control: of 1 differences those that leave zero out are 0; by chance one in twenty"
+        "against their control: 0 of 1 intervals do not contain zero. By chance, one in twenty"
         in plain
     )
     # The control over the base, by task: (0 + 1) / 2, 1, 1: mean 0.83.
-    assert "The control over `lora-r8`, which has trained half as long: +0.83" in plain
+    assert "The control against `lora-r8`, which is trained for half as many epochs: +0.83" in plain
     # Every record of the small world ends at 0.2.
     assert "| lora-r8+linear | 0.200 | 0.200 | 0.200 | 0 of 6 |" in plain
-    assert readme.differences(page, full_world.results) == []
+    assert differences(page, full_world) == []
     assert command(page, full_world) == 0
-    assert page.read_text() == text
+    assert page.with_name("RESULTS.md").read_text() == text
+    rows = [line.split("|")[1:-1] for line in page.read_text().splitlines() if "| " in line]
+    rows = {method.strip(): [cell.strip() for cell in cells] for method, *cells in rows}
+    assert rows["lora-r8+linear"] == ["66.3 ± 1.4", "+1.17 [-0.73, +3.06]", "0.200"]
+    assert list(rows)[2:4] == ["lora-r8", "lora-r8+control"]
 
 
 def test_a_row_without_a_record_is_named_and_not_shown(page, full_world):
@@ -58,15 +68,17 @@ def test_a_row_without_a_record_is_named_and_not_shown(page, full_world):
         for seed in (0, 1):
             full_world.path(task, "lora-r8+control", seed).unlink()
     command(page, full_world)
-    text = page.read_text()
-    assert "Without a record: `lora-r8+control`." in text
-    assert "over the control" not in text
+    text = page.with_name("RESULTS.md").read_text()
+    assert "No record yet: `lora-r8+control`." in text
+    assert "against their control" not in text
 
 
-def test_an_edited_number_is_found(page, full_world):
+@pytest.mark.parametrize("name", ["README.md", "RESULTS.md"])
+def test_an_edited_number_is_found(name, page, full_world):
     command(page, full_world)
+    page = page.with_name(name)
     page.write_text(page.read_text().replace("66.3", "67.3", 1))
-    (line,) = readme.differences(page, full_world.results)
+    (line,) = differences(page.with_name("README.md"), full_world)
     assert line.startswith(f"{page}: its results are not those that the records give")
 
 
@@ -74,6 +86,6 @@ def test_an_edited_number_is_found(page, full_world):
     "text",
     ["nothing", readme.BEGIN, f"{readme.END}\n{readme.BEGIN}", readme.BEGIN * 2 + readme.END],
 )
-def test_markers_are_needed(text, full_world):
+def test_markers_are_needed(text):
     with pytest.raises(UsageError, match="needs one line"):
-        readme.with_results(text, full_world.results)
+        readme.with_results(text, "made")
