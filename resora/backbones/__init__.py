@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from resora.backbones.parts import Backbone, Block, Place, Tower
+from resora.backbones.parts import Backbone, Block, Place, Tower, UnknownBackbone
 from resora.backbones.transformers_models import bert, clip
 from resora.backbones.vision import convnext, fused_attention, swin, vit
 
@@ -20,10 +20,6 @@ DESCRIBERS = (swin, vit, convnext, clip, bert)
 KINDS = ("vit", "swin", "convnext", "bert", "clip")
 """The kinds of backbone whose every part is known. ``describe`` calls any other model with fused ``qkv``
 projections ``attention``; of such a one only these projections are known."""
-
-
-class UnknownBackbone(ValueError):
-    """A model has none of the structures that ``describe`` knows."""
 
 
 def describe(model: nn.Module) -> Backbone:

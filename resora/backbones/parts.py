@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from inspect import signature
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
+
+
+class UnknownBackbone(ValueError):
+    """A model has none of the structures that ``describe`` knows."""
 
 
 class Place(NamedTuple):
@@ -70,7 +75,9 @@ class Tower:
         blocks: In the order of the forward pass.
         layout: How a block's input is laid out: ``tokens`` (B, T, d), ``grid`` (B, H, W, d) or ``image``
             (B, d, H, W).
-        prefix: Number of tokens before those of the patches, such as the class token.
+        prefix: Number of tokens before those of the patches, such as the class token; None: not known.
+        takes_more_tokens: Whether the blocks take any number of tokens: their attention has no positions of
+            its own (relative, rotary), and nothing in them needs to know the grid of patches.
         embedding: The convolution that embeds patches; None for text.
         norms: The LayerNorms outside blocks, in the order of the forward pass, the last one at the end.
         merging: Linear layers or convolutions between stages, which reduce the resolution.
@@ -80,7 +87,8 @@ class Tower:
     path: str = ""
     blocks: tuple[Block, ...]
     layout: Literal["tokens", "grid", "image"] = "tokens"
-    prefix: int = 0
+    prefix: int | None = 0
+    takes_more_tokens: bool = True
     embedding: str | None = None
     norms: tuple[str, ...] = ()
     merging: tuple[str, ...] = ()
@@ -124,6 +132,11 @@ def children(module: nn.Module, name: str) -> list[nn.Module]:
     """The modules in the list or sequence called ``name``; none if there is no such thing."""
     found = getattr(module, name, None)
     return list(found) if isinstance(found, (nn.Sequential, nn.ModuleList)) else []
+
+
+def takes_only(function: Callable[..., Any], allowed: tuple[str, ...]) -> bool:
+    """Whether a function has no parameter but the ``allowed`` ones."""
+    return set(signature(function).parameters) <= set(allowed)
 
 
 def named_if_there(module: nn.Module, path: str, names: tuple[str, ...]) -> Iterator[str]:

@@ -8,6 +8,16 @@ from torch import nn
 
 from resora.backbones.parts import Backbone, Block, Place, Tower, below, children, named_if_there
 
+# After each half of a BERT block; before it in RoBERTa-PreLayerNorm, ESM (LayerNorm) and MegatronBert (ln).
+BERT_NORMS = (
+    "attention.output.LayerNorm",
+    "attention.LayerNorm",
+    "attention.ln",
+    "output.LayerNorm",
+    "LayerNorm",
+    "ln",
+)
+
 
 def bert(module: Any, path: str) -> Backbone | None:
     """Describe a BERT: ``embeddings``, and ``encoder.layer`` with ``attention.self.query``."""
@@ -74,7 +84,7 @@ def _bert_block(layer: Any, path: str) -> Block:
         attention_out=Place(below(path, "attention.output.dense"), ("proj",)),
         mlp_in=Place(below(path, "intermediate.dense"), ("fc1",)),
         mlp_out=Place(below(path, "output.dense"), ("fc2",)),
-        norms=(below(path, "attention.output.LayerNorm"), below(path, "output.LayerNorm")),
+        norms=tuple(named_if_there(layer, path, BERT_NORMS)),
         heads=inner.num_attention_heads,
     )
 

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from resora.adapted import applied
 from resora.backbones import Backbone, describe
+from resora.backbones.vision import call_projections
 
 
 class Factors(NamedTuple):
@@ -127,19 +128,23 @@ class Method(ABC):
             head: Dotted name of the head's submodule, which is always trained; empty: there is none.
 
         Raises:
-            ValueError: The method does not fit the backbone, or the model is adapted already.
+            ValueError: The method does not fit the backbone, or the model is adapted already. The model
+                is then what it was before.
         """
         applied.check_plain(model)
         backbone = self._described(model)
-        own, flags = set(model.modules()), [(p, p.requires_grad) for p in model.parameters()]
-        applied.remember(model, self, head)
-        freeze(model, but=head)
+        own, before = set(model.modules()), Structure(model)
         try:
+            applied.remember(model, self, head)
+            freeze(model, but=head)
+            call_projections(model, backbone)
             self.insert(model, backbone)
-        except Exception:
-            applied.forget(model)
-            for parameter, was_trained in flags:
-                parameter.requires_grad_(was_trained)
+        except BaseException as error:
+            before.restore()
+            if isinstance(error, UNEXPECTED):
+                raise ValueError(
+                    f"{applied.name_of(self)} does not fit {type(model).__name__}: {error}"
+                ) from error
             raise
         for module in model.modules():
             if module not in own:  # as if they had been there when the model's mode was set
@@ -198,6 +203,44 @@ class Method(ABC):
         if (reason := self.refusal(backbone.kind)) is not None:
             raise ValueError(f"{applied.name_of(self)}: {reason}")
         return backbone
+
+
+UNEXPECTED = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError)
+"""What inserting raises where a backbone has other parts than its kind has."""
+
+
+class Structure:
+    """What a model is made of: its modules, their attributes and hooks, and what is trained.
+
+    The values of parameters and buffers are not kept.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Look at ``model`` as it is now."""
+        self._trained = [(p, p.requires_grad) for p in model.parameters()]
+        self._attributes = [
+            (module, [(name, value, _copied(value)) for name, value in vars(module).items()])
+            for module in model.modules()
+        ]
+
+    def restore(self) -> None:
+        """Make the model what it was."""
+        for module, attributes in self._attributes:
+            vars(module).clear()
+            for name, value, kept in attributes:
+                # In place: the handle of a hook finds its dictionary by reference.
+                if isinstance(value, dict):
+                    value.clear()
+                    value.update(kept)
+                elif isinstance(value, list):
+                    value[:] = kept
+                vars(module)[name] = value
+        for parameter, was_trained in self._trained:
+            parameter.requires_grad_(was_trained)
+
+
+def _copied(value: Any) -> Any:
+    return value.copy() if isinstance(value, (dict, list)) else None
 
 
 def freeze(model: nn.Module, *, but: str) -> None:

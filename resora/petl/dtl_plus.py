@@ -46,10 +46,20 @@ class DTLPlus(DTL):
         shape = None
         if tower.layout == "tokens":
             holder: Any = model.get_submodule(tower.path)
-            rows, columns = holder.patch_embed.grid_size
+            grid = getattr(getattr(holder, "patch_embed", None), "grid_size", None)
+            if grid is None or tower.prefix is None:
+                raise ValueError(
+                    f"dtl-plus needs to know where the grid of patches lies among the tokens of "
+                    f"{type(holder).__name__}, which names no grid_size or no num_prefix_tokens"
+                )
+            if getattr(getattr(holder, "patch_drop", None), "prob", 0):  # timm's PatchDropout
+                raise ValueError(
+                    "dtl-plus needs all patches; make the model with patch_drop_rate=0"
+                )
+            rows, columns = grid
             shape = (int(rows), int(columns))
         return {
-            block.stage: PatchConvolution(like, block.width, self.kernel, tower.prefix, shape)
+            block.stage: PatchConvolution(like, block.width, self.kernel, tower.prefix or 0, shape)
             for block in tower.blocks[first:]
         }
 

@@ -48,6 +48,11 @@ class LoRA(Method):
         """Wrap the chosen layers."""
         for path, parts, adapted in self.matrices(backbone):
             base = cast(nn.Linear, model.get_submodule(path))
+            if not base.weight.is_floating_point():
+                raise ValueError(
+                    f"{path} ({type(base).__name__}) holds its weight in {base.weight.dtype}: adapt a "
+                    "quantised model with peft, whose layers ReSoRA finds too"
+                )
             model.set_submodule(path, self.wrapped(base, parts, adapted))
 
     def matrices(

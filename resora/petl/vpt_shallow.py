@@ -17,7 +17,14 @@ from torch import nn
 
 from resora.backbones import Backbone
 from resora.petl.base import Method
-from resora.petl.layers.prompts import PromptedBlock, Prompts, check_prompts, init_prompts, like
+from resora.petl.layers.prompts import (
+    PromptedBlock,
+    Prompts,
+    check_more_tokens,
+    check_prompts,
+    init_prompts,
+    like,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class VPTShallow(Method):
     def insert(self, model: nn.Module, backbone: Backbone) -> None:
         """Wrap the blocks: the first puts the prompts in, the last takes them out."""
         for tower in backbone.towers:
+            check_more_tokens("vpt-shallow", model, tower)
             tokens = like(model, tower.blocks[0]).new_empty(self.tokens, tower.blocks[0].width)
             init_prompts(tokens, model, tower)
             for block in tower.blocks:

@@ -53,14 +53,22 @@ def tiny(kind):
     small = {"num_hidden_layers": 2, "num_attention_heads": 2}
     if kind == "bert":
         return BertModel(BertConfig(hidden_size=24, intermediate_size=96, vocab_size=50, **small))
-    text = {"hidden_size": 16, "intermediate_size": 64, "vocab_size": 50, **small}
+    # Pooled at the end of the text: at its start, which sees itself alone, q and k would be idle.
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 64,
+        "vocab_size": 50,
+        "eos_token_id": 49,
+        **small,
+    }
     vision = {"hidden_size": 24, "intermediate_size": 96, "image_size": 16, "patch_size": 8}
     return CLIPModel(CLIPConfig(text_config=text, vision_config={**vision, **small}))
 
 
 def outputs(model, kind):
     torch.manual_seed(1)
-    tokens = torch.randint(3, 50, (2, 7))
+    tokens = torch.randint(3, 49, (2, 7))
+    tokens[:, -1] = 49
     if kind == "bert":
         return model(tokens).last_hidden_state
     if kind == "clip":

@@ -111,6 +111,13 @@ class LowRankLinear(nn.Module):
         return whole.flatten(-2)
 
 
+def _chosen_of(parts: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
+    """The parts that are wanted; of a fused layer whose parts cannot be told apart all or none."""
+    if parts == ("qkv",):
+        return parts if {"q", "k", "v"} <= set(wanted) else ()
+    return tuple(part for part in parts if part in wanted)
+
+
 MATRICES = ("q", "k", "v", "proj", "fc1", "fc2")
 """Names of the matrices of a block that a method may be asked to adapt."""
 
@@ -142,7 +149,7 @@ def chosen(
     for block in backbone.blocks:
         wanted = targets or (("q", "k", "v") if block.attention else ("fc1",))
         for place in block.linears:
-            if adapted := tuple(part for part in place.parts if part in wanted):
+            if adapted := _chosen_of(place.parts, wanted):
                 found = True
                 yield place, adapted
     if not found:

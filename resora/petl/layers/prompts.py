@@ -31,6 +31,15 @@ def check_prompts(name: str, tokens: int, dropout: float = 0.0) -> None:
         raise ValueError(f"the dropout of {name} lies in [0, 1); got {dropout}")
 
 
+def check_more_tokens(name: str, model: nn.Module, tower: Tower) -> None:
+    """Raise a ``ValueError`` unless the tower's blocks take any number of tokens."""
+    if not tower.takes_more_tokens:
+        raise ValueError(
+            f"{name} adds tokens, and the blocks of {type(model.get_submodule(tower.path)).__name__} have "
+            "positions of their own (relative or rotary) or need the grid of patches"
+        )
+
+
 def like(model: nn.Module, block: Block) -> Tensor:
     """Return a weight of the block's attention, for its device and type."""
     return cast(Tensor, model.get_submodule(block.attention[0].path).weight)
@@ -302,12 +311,21 @@ def extend_attention(model: nn.Module, block: Block, extra: nn.Module) -> None:
         ("query", BertAttention),
     )
     kind = next(kind for name, kind in kinds if hasattr(core, name))
+    if kind is BertAttention and (own := _unknown_children(core)):
+        raise ValueError(f"prompts and prefixes do not know the {own[0]} of {type(core).__name__}")
     model.set_submodule(path, kind(core, extra, block.heads))
 
 
+def _unknown_children(core: nn.Module) -> list[str]:
+    """What BERT's attention has besides projections and dropout: convolutions, positions of its own."""
+    known = (*BertAttention.projections, "dropout")
+    return [name for name, _ in core.named_children() if name not in known]
+
+
 def norm_before(model: nn.Module, backbone: Backbone, block: Block) -> nn.Module | None:
-    """Return the LayerNorm that the block's attention reads its input through; BERT has none."""
-    return None if backbone.kind == "bert" else model.get_submodule(block.norms[0])
+    """Return the LayerNorm that the block's attention reads its input through; BERT's comes after it."""
+    is_after = block.norms[0].endswith("attention.output.LayerNorm")
+    return None if is_after else model.get_submodule(block.norms[0])
 
 
 class PromptedBlock(nn.Module):

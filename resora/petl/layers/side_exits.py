@@ -60,6 +60,11 @@ def feature_exit(model: nn.Module, tower: Tower, name: str) -> str:
     Raises:
         ValueError: There is none.
     """
+    if hasattr(holder := model.get_submodule(tower.path), "head_dist"):
+        raise ValueError(
+            f"{name} puts one feature before the head, and {type(holder).__name__} has two heads on two "
+            "tokens (distilled)"
+        )
     path = ".".join(filter(None, (tower.path, "fc_norm")))
     try:
         model.get_submodule(path)

@@ -27,6 +27,7 @@ from torch import nn
 from resora.backbones import Backbone, Block
 from resora.petl.base import Method
 from resora.petl.layers.elastic import ElasticAdapter, ElasticLoRA, ElasticPrompts
+from resora.petl.layers.prompts import check_more_tokens
 from resora.petl.noah.evolution import Evolution, Found, evolve
 from resora.petl.noah.subnets import Space, Subnet, as_subnet, is_whole
 
@@ -76,6 +77,7 @@ class NOAH(Method):
     def insert(self, model: nn.Module, backbone: Backbone) -> None:
         """Give each block its modules, at the largest size or at those of the subnet."""
         (tower,) = backbone.towers
+        check_more_tokens("noah", model, tower)
         sizes = self.subnet or self._space(len(tower.blocks), tower.width).largest()
         if sizes.blocks != len(tower.blocks):
             raise ValueError(
