@@ -259,7 +259,7 @@ def test_euclidean_by_default_is_at_least_one_over_e():
     torch.testing.assert_close(euclidean(z, b) / PAIRS, torch.tensor(math.exp(-1), dtype=z.dtype))
 
 
-# Where the paper is silent
+# What the paper does not say
 
 
 def test_defaults_are_those_of_the_page():
@@ -269,8 +269,8 @@ def test_defaults_are_those_of_the_page():
 
     choices = {k: v.default for k, v in inspect.signature(ReSoRA.__init__).parameters.items()}
     assert choices["weight"] is inspect.Parameter.empty
-    assert row("joining matrices") == f"{choices['matrices']} over adapted matrices; " + (
-        f"over pairs the printed {choices['pairs']}"
+    assert row("matrices and pairs") == f"{choices['matrices']} over adapted matrices; " + (
+        f"{choices['pairs']} over pairs, as printed"
     )
     assert row("what one of").startswith("a token; for R_n an image ")
     assert set(DEFAULT_SAMPLE.values()) == {"token", "image"}
@@ -281,6 +281,6 @@ def test_defaults_are_those_of_the_page():
     assert nonlinear(z, b) == explicit
     distance = (literal.features(z, b)[:, None] - literal.features(z, b)[None]).square().sum(2)
     beta = 1 / distance[tuple(torch.triu_indices(R, R, 1))].mean()
-    assert "one over the mean squared distance" in row("β")
+    assert "1 / (mean squared distance in the matrix)" in row("β")
     torch.testing.assert_close(euclidean(z, b), euclidean(z, b, beta=float(beta)))
     torch.testing.assert_close(euclidean(z, b), literal.euclidean(literal.features(z, b), beta))
