@@ -229,11 +229,11 @@ def _gigabytes(count: int) -> str:
 
 def _pack_all(tasks: list[Named], source: Source, data: Path, jobs: int) -> int:
     """Pack tasks under a progress bar over their images; return the number that failed."""
-    from tqdm import tqdm
+    from data_prep.progress import Bar
 
     failed = 0
     total = sum(sum(source.counts(task).values()) for task in tasks)
-    with tqdm(total=total, unit="image", unit_scale=True, dynamic_ncols=True) as bar:
+    with Bar(total=total, unit="image", unit_scale=True) as bar:
         for task in tasks:
             before = bar.n
 

@@ -124,9 +124,9 @@ class _Folder:
 
 
 def _bar(total: int) -> Any:
-    from tqdm import tqdm
+    from data_prep.progress import Bar
 
-    return tqdm(total=total, unit="B", unit_scale=True, dynamic_ncols=True)
+    return Bar(total=total, unit="B", unit_scale=True)
 
 
 def _chosen(args: argparse.Namespace) -> list[str]:

@@ -192,9 +192,9 @@ class _Generated:
 
 
 def _bar(total: int) -> Any:
-    from tqdm import tqdm
+    from data_prep.progress import Bar
 
-    return tqdm(total=total, unit="clip", dynamic_ncols=True)
+    return Bar(total=total, unit="clip")
 
 
 def _chosen(args: argparse.Namespace) -> list[str]:

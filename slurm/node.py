@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import INCOMPLETE
 from benchmarks.harness.execute import Event, Settings, pending
+from benchmarks.harness.progress import Pace
 from benchmarks.harness.workers import run_many
 
 
@@ -30,7 +31,7 @@ class RunCells:
         """Run what has no fresh record; return the state of each cell."""
         todo = pending(self.cells, self.settings)
         say(f"{len(self.cells)} cells, {len(self.cells) - len(todo)} done before")
-        run_many(todo, self.settings, 1, _tell)
+        run_many(todo, self.settings, 1, Log().tell)
         return {str(cell): self.settings.state(cell).value for cell in self.cells}
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> Any:
@@ -70,12 +71,20 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _tell(event: Event) -> None:
-    if event.note is not None:
-        say(event.note)
-    elif event.status is None:
-        say(f"{event.cell} epoch {event.epoch} of {event.epochs}")
-    else:
-        if event.trace:
-            say(event.trace.rstrip())  # before the line that ends the cell's part of the log
-        say(f"{event.cell} {event.status}{': ' + event.error if event.error else ''}")
+class Log:
+    """Writes the end of every cell into the job's log, and an epoch when a line of progress is due."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+
+    def tell(self, event: Event) -> None:
+        """Take in an event of a cell."""
+        if event.note is not None:
+            say(event.note)
+        elif event.status is None:
+            if self._pace.is_due():
+                say(f"{event.cell} epoch {event.epoch} of {event.epochs}")
+        else:
+            if event.trace:
+                say(event.trace.rstrip())  # before the line that ends the cell's part of the log
+            say(f"{event.cell} {event.status}{': ' + event.error if event.error else ''}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tqdm import tqdm
-
 from benchmarks.harness import beside
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import DONE, INCOMPLETE, UsageError, unknown
@@ -20,6 +18,7 @@ from benchmarks.harness.execute import (
 from benchmarks.harness.forecast import STEPS, Expected, Forecast, by_table, estimate
 from benchmarks.harness.registry import declared
 from benchmarks.harness.store import State
+from data_prep.progress import Bar
 
 
 def only_at_hand(chosen: Sequence[Cell], settings: Settings) -> list[Cell]:
@@ -125,22 +124,30 @@ def estimated(
     """
     here = kind_of(default_device(settings.device))
     told: dict[str, None] = {}
-    with tqdm(total=len(cells), unit="cell", desc="measuring", leave=False) as bar:
+    chosen = {(cell.benchmark, cell.backbone, cell.method) for cell in cells}
 
-        def measure(cell: Cell) -> Expected | None:
-            bar.set_postfix_str(f"{cell.method} on {cell.backbone}")
-            is_chosen = (cell.benchmark, cell.backbone, cell.method) in chosen
-            found = expected_seconds(cell, settings) if is_chosen else None
-            bar.update()
-            if found is None:
-                return None
-            seconds, pace = found
-            told[f"measured on this machine ({here}): {pace}"] = None
-            return Expected(seconds, STEPS)
+    def measure(cell: Cell) -> Expected | None:
+        kind_of_cell = (cell.benchmark, cell.backbone, cell.method)
+        if kind_of_cell not in chosen:
+            return None
+        bar.set_postfix_str(f"{cell.method} on {cell.backbone}")
+        found = expected_seconds(cell, settings)
+        bar.update(kind_of_cell in unmeasured)
+        unmeasured.discard(kind_of_cell)
+        if found is None:
+            return None
+        seconds, pace = found
+        told[f"measured on this machine ({here}): {pace}"] = None
+        return Expected(seconds, STEPS)
 
-        chosen = {(cell.benchmark, cell.backbone, cell.method) for cell in cells}
-        ask = measure if kind in (None, here) else lambda cell: None
-        forecast = Forecast(settings, kind or here, otherwise=ask)
+    ask = measure if kind in (None, here) else lambda cell: None
+    forecast = Forecast(settings, kind or here, otherwise=ask)
+    unmeasured = {
+        (cell.benchmark, cell.backbone, cell.method)
+        for cell in cells
+        if ask is measure and forecast.known(cell) is None
+    }
+    with Bar(total=len(unmeasured), unit="method", desc="measuring", leave=False) as bar:
         last = [estimate(cells, forecast, jobs)]
         if tables:
             names = list(dict.fromkeys(cell.benchmark for cell in cells))

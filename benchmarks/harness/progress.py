@@ -1,4 +1,4 @@
-"""What a person sees while cells run: a bar with the cell's name, rate and time left."""
+"""What a person sees while cells run: a bar with the cell's name, rate and time left; in a log, lines."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from tqdm import tqdm
-
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Event
 from benchmarks.harness.record import InvalidRecord
 from benchmarks.harness.store import Store
+from data_prep.progress import Bar, Pace
+
+__all__ = ["Pace", "Progress", "default_jobs", "duration", "recorded_seconds"]
 
 
 class Progress:
@@ -23,7 +24,7 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         """Open a bar over ``total`` cells."""
-        self._bar = tqdm(total=total, unit="cell", dynamic_ncols=True, smoothing=0.1)
+        self._bar = Bar(total=total, unit="cell", smoothing=0.1)
         self.failed: list[Cell] = []
         self._traces: set[str] = set()
 
@@ -41,7 +42,7 @@ class Progress:
     def tell(self, event: Event) -> None:
         """Take in an event of a cell."""
         if event.note is not None:
-            tqdm.write(event.note)
+            Bar.write(event.note)
             return
         if event.status is None:
             self._bar.set_postfix_str(f"{event.cell} {event.epoch}/{event.epochs}")
@@ -50,12 +51,12 @@ class Progress:
         self._bar.set_postfix_str(str(event.cell))
         if event.status != "ok":
             self.failed.append(event.cell)
-            tqdm.write(f"{event.status}: {event.cell}: {event.error}")
+            Bar.write(f"{event.status}: {event.cell}: {event.error}")
             if (
                 event.trace and event.trace not in self._traces
             ):  # of many cells with one defect, once
                 self._traces.add(event.trace)
-                tqdm.write(event.trace, file=sys.stderr)
+                Bar.write(event.trace, file=sys.stderr)
 
 
 def duration(seconds: float) -> str:

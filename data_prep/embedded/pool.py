@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from data_prep.embedded import draw, library, upstream
 from data_prep.embedded.upstream import Scenes
+from data_prep.progress import Bar
 
 CHUNK = 256
 PATCH = 8
@@ -91,7 +91,7 @@ def _write(folder: Path, chunks: int, seed: int, processes: int) -> None:
     arrays: dict[str, np.memmap] = {}
     with multiprocessing.get_context("fork").Pool(processes) as workers:
         results = workers.imap(_chunk, tasks)
-        for index, scenes in enumerate(tqdm(results, total=chunks, desc="scenes", unit="chunk")):
+        for index, scenes in enumerate(Bar(results, total=chunks, desc="scenes", unit="chunk")):
             rows = slice(index * CHUNK, (index + 1) * CHUNK)
             for field in fields(Scenes):
                 part = getattr(scenes, field.name)

@@ -25,12 +25,12 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from data_prep.embedded import library, pool
 from data_prep.embedded.pool import Targets
 from data_prep.embedded.pretrain_networks import NETWORKS, Network, onto_patches, pooled_and_cells
 from data_prep.embedded.upstream import Scenes
+from data_prep.progress import Bar
 
 WEIGHTS = {
     "shapes": 1.0,
@@ -190,7 +190,7 @@ class Run:
 
     def train(self, scenes: Scenes, held_out: Scenes) -> None:
         """Train until the budget is spent; export and save every few minutes."""
-        bar = tqdm(desc="pretrain", unit="img", unit_scale=True, mininterval=5.0)
+        bar = Bar(desc="pretrain", unit="img", unit_scale=True, mininterval=5.0)
         stream = pool.batches(scenes, self.args.batch, self.rng)
         exported = self.progress.seconds
         tick = time.monotonic()
@@ -253,7 +253,7 @@ class Run:
         replace(self.args.out / f"{self.args.backbone}.safetensors", weights)
         text = json.dumps(record(self, losses, weights, finished), indent=2) + "\n"
         replace(self.args.out / f"{self.args.backbone}.json", text.encode())
-        tqdm.write(f"step {self.progress.step}: held-out losses {losses}")
+        Bar.write(f"step {self.progress.step}: held-out losses {losses}")
 
 
 def record(run: Run, losses: dict[str, float], weights: bytes, finished: bool) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from data_prep.embedded import flickr30k
 from data_prep.embedded.pretrain_bert import FOLDER, NAME, SETTINGS, TEMPERATURE
 from data_prep.flickr30k.tokens import WordPieces
+from data_prep.progress import Bar
 from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
@@ -179,13 +179,13 @@ def main(command: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     print(f"{'BERT':20}  {'recall of captions, of images, at 1, 5 and 10':40}    sum  seconds")
     ways = [(start, mode) for start in args.starts for mode in args.modes]
-    for start, mode in tqdm(ways, leave=False):
+    for start, mode in Bar(ways, leave=False):
         torch.manual_seed(args.seed)
         towers, tick = Towers(network(start), mode), time.monotonic()
         train(towers, mode, args.epochs, args.seed)
         found = recalls(towers)
         shown = "  ".join(f"{value:5.1f}" for value in found)
-        tqdm.write(
+        Bar.write(
             f"{mode + ', ' + start:20}  {shown}  {sum(found):7.1f}  {time.monotonic() - tick:.0f}"
         )
 

@@ -20,9 +20,9 @@ import torch
 import transformers
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from data_prep.embedded.pretrain import learning_rate, replace
+from data_prep.progress import Bar
 
 BETAS = (0.9, 0.98)
 LARGEST_NORM = 1.0
@@ -150,7 +150,7 @@ class Run(ABC):
         """Train for the steps that were asked for; save and export every few minutes."""
         exported = self.seconds
         self.model.train()
-        with tqdm(total=self.args.steps, initial=self.step, unit="step", mininterval=5.0) as bar:
+        with Bar(total=self.args.steps, initial=self.step, unit="step", mininterval=5.0) as bar:
             while self.step < self.args.steps:
                 tick = time.monotonic()
                 found = self.update()
@@ -197,7 +197,7 @@ class Run(ABC):
         replace(self.args.out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         text = json.dumps(self.record(held_out, weights, finished), indent=2) + "\n"
         replace(self.args.out / "record.json", text.encode())
-        tqdm.write(f"step {self.step}: held out {held_out}")
+        Bar.write(f"step {self.step}: held out {held_out}")
 
     def record(self, held_out: dict[str, float], weights: bytes, finished: bool) -> dict[str, Any]:
         """Say what was trained, on what, how long and how well."""

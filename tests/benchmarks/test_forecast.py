@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cost.spec import COST
+from benchmarks.harness import cli_planning
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
 from benchmarks.harness.execute import Settings
@@ -219,6 +220,22 @@ def test_a_dry_run_of_a_machine_that_is_not_at_hand(settings, capsys, tmp_path):
     assert "measured there: benchmarks/speed/measured/h200.json (beside-8)" in printed
     assert re.search(r"cells to run: 3, about 1\d\d s in 1 processes, by measured speeds", printed)
     assert re.search(r"table5 +1026 +\d+ hours +1026 +\d+ hours", printed)
+
+
+def test_the_bar_of_a_dry_run_counts_the_methods_that_it_measures(tmp_path, monkeypatch):
+    counted = []
+
+    class Counting(cli_planning.Bar):
+        def close(self):
+            counted.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(cli_planning, "Bar", Counting)
+    monkeypatch.setattr(cli_planning, "expected_seconds", lambda cell, settings: (2.0, "a pace"))
+    cells = select(["vtab1k/vit_b16/pets/lora-r[28]", "vtab1k/vit_b16/svhn/ssf"], "paper")
+    local = Settings(scale="paper", results=tmp_path, device="cpu")
+    cli_planning.estimated(cells, local, 1, tables=True)
+    assert counted[0] == (3, 3)
 
 
 def test_a_plan_of_jobs_says_by_what_it_knows(settings):

@@ -101,6 +101,12 @@ class World:
         return json.loads(files[-1].read_text())["jobs"]
 
 
+@pytest.fixture(autouse=True)
+def _every_epoch(monkeypatch):
+    """Jobs log every epoch, for the tests that count them."""
+    monkeypatch.setenv("PROGRESS_SECONDS", "0")
+
+
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> Path:
     """Two packed tasks."""
