@@ -41,7 +41,7 @@ _pace = Pace()
 """All bars of a process share it."""
 
 
-class Bar(tqdm):
+class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types
     """A bar of tqdm, which takes the same arguments; where there is no terminal, lines instead."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
