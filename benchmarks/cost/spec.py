@@ -128,6 +128,7 @@ METRICS = tuple(
         factor=100.0,
         digits=1,
         higher_is_better=False,
+        highest=1e4,
     )
     for quantity, label, forms in [
         ("step_ratio", "Time of a step over the baseline's", ("closed", "none", "literal", "maps")),

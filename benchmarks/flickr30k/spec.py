@@ -48,12 +48,22 @@ def _median(way: str, label: str) -> Metric:
         factor=1.0,
         digits=1,
         higher_is_better=False,
+        lowest=1.0,
+        highest=1e6,
     )
 
 
 WAYS = {"i2t": "I-T", "t2i": "T-I"}
 
-RSUM = Metric(name="rsum", label="Rsum", unit="%", factor=100.0, digits=1, higher_is_better=True)
+RSUM = Metric(
+    name="rsum",
+    label="Rsum",
+    unit="%",
+    factor=100.0,
+    digits=1,
+    higher_is_better=True,
+    highest=6.0,
+)
 
 COMMON = {
     "data.train": Choice("train", PAPER),

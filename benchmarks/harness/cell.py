@@ -6,14 +6,17 @@ left out at its end match everything. The record of a cell lies at its path.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from benchmarks.harness.errors import UsageError
+from benchmarks.harness.errors import UsageError, shortened
 
 PARTS = ("benchmark", "backbone", "task", "method", "seed")
+SEED_DIGITS = 18
+SEED = re.compile(rf"0|[1-9][0-9]{{0,{SEED_DIGITS - 1}}}")
 
 
 @dataclass(frozen=True, order=True)
@@ -56,8 +59,11 @@ class Cell:
             UsageError: The text does not have five parts, or the last is not a number.
         """
         parts = text.strip("/").split("/")
-        if len(parts) != len(PARTS) or not parts[-1].isdecimal():
-            raise UsageError(f"{text!r} is not a cell: a cell is {'/'.join(PARTS)}, seed a number")
+        if len(parts) != len(PARTS) or not SEED.fullmatch(parts[-1]) or not all(parts):
+            raise UsageError(
+                f"{shortened(text)!r} is not a cell: a cell is {'/'.join(PARTS)}, seed a number from 0 to "
+                f"{'9' * SEED_DIGITS}"
+            )
         benchmark, backbone, task, method, seed = parts
         return cls(benchmark, backbone, task, method, int(seed))
 

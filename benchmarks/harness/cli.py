@@ -29,6 +29,7 @@ from benchmarks.harness.errors import (
     USAGE,
     UsageError,
     output_closed,
+    told,
     unknown,
 )
 from benchmarks.harness.execute import Settings, lacking, pending
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except BrokenPipeError:
         return output_closed()
+    except OSError as error:  # a full disk, a name that is too long, a folder that nobody may read
+        print(f"error: {told(error)}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         print("\nstopped; finished cells are kept, run the same command to go on", file=sys.stderr)
         return SOME_FAILED
@@ -110,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
     if not todo:
         return DONE
     print("".join(f"{line}\n" for line in beside.told(todo, settings)), end="")
+    settings.store.require_room(todo)
     settings.store.remove_leftovers()
     if options.scale not in DRAFT_SCALES and provenance.code()["dirty"]:
         print(
@@ -149,9 +154,11 @@ def status(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Check every record: whole, unaltered, at its own path."""
+    """Check every record: whole, unaltered, at its own path, with numbers that can be."""
     settings = _settings(options)
     wrong, count = 0, 0
+    if not settings.store.root.exists():
+        raise UsageError(f"there is no folder of records {settings.store.root}")
     for path, cell in settings.store.files():
         count += 1
         try:
@@ -203,13 +210,14 @@ def _show_record(settings: Settings, cell: Cell) -> None:
         print(
             f"redundancy: {both['start']['mean']:.4f} at the start, {both['end']['mean']:.4f} at the end"
         )
-    print(f"code: {json.dumps(record['code']['commit'])}, finished {record['run']['finished_at']}")
+    commit, finished = record["code"].get("commit"), record["run"].get("finished_at")
+    print(f"code: {json.dumps(commit)}, finished {finished}")
 
 
 def _is_older_code(settings: Settings, cell: Cell) -> bool:
     record = settings.store.load(cell)
     trees = {folder: provenance.tree_hash(folder) for folder in provenance.FOLDERS}
-    return record is not None and record["code"]["trees"] != trees
+    return record is not None and record["code"].get("trees") != trees
 
 
 def _settings(options: argparse.Namespace) -> Settings:

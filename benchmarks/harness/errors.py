@@ -18,6 +18,12 @@ def output_closed() -> int:
     return DONE
 
 
+def told(error: OSError) -> str:
+    """Return one line about what the operating system refuses."""
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{shortened(str(error.filename))}: {what}" if error.filename else what
+
+
 class TimeLimit(Exception):
     """A cell took longer than it may."""
 
@@ -26,8 +32,14 @@ class UsageError(Exception):
     """What was asked for does not exist or cannot be done; the message fits on one line."""
 
 
+def shortened(text: str) -> str:
+    """Return a name that somebody gave, cut where it is longer than any name that there is."""
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
 def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UsageError:
     """Build the error for a name that does not exist, with the nearest one that does."""
+    name = shortened(name)
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return UsageError(f"unknown {kind} {name!r}{hint} ({command} lists them)")

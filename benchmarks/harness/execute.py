@@ -16,7 +16,7 @@ from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.errors import TimeLimit, UsageError
-from benchmarks.harness.record import InvalidRecord, Outcome, build_record
+from benchmarks.harness.record import InvalidRecord, Outcome, Record, build_record
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.harness.store import State, Store
@@ -204,9 +204,29 @@ class Attempt:
     def end(self, found: Outcome | BaseException) -> str:
         """Write the record of what was measured, or of what went wrong; return its status."""
         cell, settings = self.cell, self.settings
+        try:
+            record = self._record(found)
+        except InvalidRecord as problem:  # what was measured is no number, or none of its kind
+            found = problem
+            record = self._record(found)
+        status, error = record["status"], record["error"]
+        if not (self.keep_fresh and settings.state(cell) is State.FRESH):
+            settings.store.write(cell, record)
+        trace = None
+        if (
+            status == "failed"
+            and isinstance(found, Exception)
+            and not isinstance(found, UsageError)
+        ):
+            trace = "".join(traceback.format_exception(found))
+        self.report(Event(cell, status, error, trace))
+        return str(status)
+
+    def _record(self, found: Outcome | BaseException) -> Record:
+        cell, settings = self.cell, self.settings
         status, error = _verdict(found)
         benchmark, scale = declared(cell, settings.scale)
-        record = build_record(
+        return build_record(
             benchmark,
             scale,
             cell,
@@ -227,17 +247,6 @@ class Attempt:
                 "overrides": dict(settings.overrides),
             },
         )
-        if not (self.keep_fresh and settings.state(cell) is State.FRESH):
-            settings.store.write(cell, record)
-        trace = None
-        if (
-            status == "failed"
-            and isinstance(found, Exception)
-            and not isinstance(found, UsageError)
-        ):
-            trace = "".join(traceback.format_exception(found))
-        self.report(Event(cell, status, error, trace))
-        return status
 
 
 def is_end_of_job(problem: Exception) -> bool:

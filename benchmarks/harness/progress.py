@@ -85,10 +85,13 @@ def recorded_seconds(
             if cell and record and record["status"] == "ok":
                 hardware, cost = record["hardware"], record["cost"]
                 same = overrides in (None, record["run"].get("overrides", {}))
-                if same and device in (None, hardware["gpu"] or hardware["cpu"]):
+                seconds_taken = cost.get("total_seconds")
+                if seconds_taken is None:
+                    continue
+                if same and device in (None, hardware.get("gpu") or hardware.get("cpu")):
                     is_beside = cost.get("side_by_side", 1) > 1
                     key = (cell.benchmark, cell.backbone, cell.method, is_beside)
-                    seconds[key].append(cost["total_seconds"])
+                    seconds[key].append(seconds_taken)
     return seconds
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.spec import Benchmark, Config, Scale, config_hash
+from benchmarks.harness.spec import Benchmark, Config, Metric, Scale, config_hash
 
 SCHEMA = "resora.result/1"
 STATUSES = ("ok", "failed", "diverged", "oom", "timeout", "cancelled")
@@ -43,6 +43,31 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "run": (dict,),  # when, which attempt, on the command line of what
     "record_sha256": (str,),  # hash of everything above
 }
+
+TEXT, WHOLE, NUMBER, NOTHING = (str,), (int,), (int, float), (type(None),)
+
+WITHIN: dict[str, dict[str, tuple[type, ...]]] = {
+    "cell": {"benchmark_version": WHOLE, "scale": TEXT, "seed": WHOLE},
+    "primary": {"metric": TEXT, "selection": TEXT},
+    "run": {"attempt": WHOLE, "started_at": TEXT, "finished_at": TEXT, "overrides": (dict,)},
+    "code": {"commit": TEXT + NOTHING, "dirty": (bool, *NOTHING), "trees": (dict,)},
+    "hardware": {"device": TEXT, "gpu": TEXT + NOTHING, "cpu": TEXT + NOTHING},
+    "data": {"variant": TEXT},
+    "weights": {"id": TEXT, "sha256": TEXT + NOTHING},
+    "stage1": {"cell": TEXT, "config_hash": TEXT, "checkpoint_sha256": TEXT},
+    "cost": {"total_seconds": NUMBER, "trainable_params": WHOLE},
+}
+"""Types of the fields of a field, where they are there."""
+
+NEEDED = {
+    "cell": ("benchmark_version", "scale"),
+    "primary": ("metric", "selection"),
+    "run": ("attempt",),
+}
+"""Fields of a field that are always there."""
+
+LARGEST = 10**18
+"""No count, and no whole number in a record at all, is larger."""
 
 
 @dataclass(kw_only=True)
@@ -122,25 +147,60 @@ def build_record(
         **where,
         "run": run,
     }
-    record["record_sha256"] = seal(record)
-    check(record, cell)
+    try:
+        record["record_sha256"] = seal(record)
+    except ValueError as error:
+        raise InvalidRecord(f"it would hold a value that no record has ({error})") from error
+    check(record, cell, benchmark.metrics, scale.name)
     return record
 
 
-def check(record: Record, cell: Cell) -> None:
-    """Raise ``InvalidRecord`` unless this is a whole and unaltered record of ``cell``."""
+def parse(content: bytes) -> Any:
+    """Read a record's JSON; duplicate keys, what is not finite and a number without end are refused.
+
+    Raises:
+        InvalidRecord: It is not such JSON.
+    """
+    try:
+        text = content.decode("utf-8")
+        found = json.loads(
+            text, object_pairs_hook=_distinct, parse_int=_whole, parse_constant=_not_finite
+        )
+        if "\\ud" in text.lower():  # half a character, which nothing can print
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
+    except RecursionError as error:
+        raise InvalidRecord("not a record: nested too deeply") from error
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError among them
+        raise InvalidRecord(f"not whole JSON ({error}): truncated or edited") from error
+
+
+def check(
+    record: Any, cell: Cell, metrics: Iterable[Metric] = (), scale: str | None = None
+) -> None:
+    """Raise ``InvalidRecord`` unless this is a whole and unaltered record of ``cell``.
+
+    Args:
+        record: What was read.
+        cell: The cell whose place it was read from.
+        metrics: What the cell's benchmark measures, with the range of each.
+        scale: The scale that it has to be of; None: any.
+    """
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise InvalidRecord(f"not a record of schema {SCHEMA}")
     for name, types in FIELDS.items():
         if name not in record:
             raise InvalidRecord(f"field {name!r} is missing")
-        if not isinstance(record[name], types):
-            raise InvalidRecord(f"field {name!r} has a value of the wrong type")
+        _check_type(name, record[name], types)
     if stray := set(record) - set(FIELDS):
         raise InvalidRecord(f"unknown field {min(stray)!r}")
     if record["status"] not in STATUSES:
         raise InvalidRecord(f"unknown status {record['status']!r}")
-    if record["record_sha256"] != seal(record):
+    try:
+        is_sealed = record["record_sha256"] == seal(record)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRecord(f"it has a value that no record has ({error})") from error
+    if not is_sealed:
         raise InvalidRecord(
             "its content does not match its record_sha256: edited after it was written"
         )
@@ -150,8 +210,12 @@ def check(record: Record, cell: Cell) -> None:
         raise InvalidRecord(
             f"it is the record of another cell: {'/'.join(map(str, here.values()))}"
         )
-    if record["status"] == "ok":
-        _check_metrics(record)
+    _check_within(record)
+    if scale is not None and named["scale"] != scale:
+        raise InvalidRecord(
+            f"it is of the scale {named['scale']!r}, and lies among those of {scale!r}"
+        )
+    _check_values(record, {metric.name: metric for metric in metrics})
 
 
 def seal(record: Record) -> str:
@@ -169,10 +233,92 @@ def primary_value(record: Record) -> float | None:
     return value
 
 
-def _check_metrics(record: Record) -> None:
-    primary = record["primary"]
-    value = record["metrics"].get(primary["metric"], {}).get(primary["selection"])
-    if not isinstance(value, float) or not math.isfinite(value):
-        raise InvalidRecord(
-            f"status is ok, but its primary metric {primary['metric']!r} is not a number"
-        )
+def _check_type(name: str, value: Any, types: tuple[type, ...]) -> None:
+    # True is an int in Python, and no number in a record.
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise InvalidRecord(f"field {name!r} has a value of the wrong type")
+
+
+def _check_within(record: Record) -> None:
+    for name, inner in WITHIN.items():
+        found = record[name] or {}
+        if absent := [key for key in NEEDED.get(name, ()) if key not in found]:
+            raise InvalidRecord(f"field '{name}.{absent[0]}' is missing")
+        for key in inner.keys() & found.keys():
+            _check_type(f"{name}.{key}", found[key], inner[key])
+
+
+def _check_values(record: Record, metrics: Mapping[str, Metric]) -> None:
+    """Check that numbers are what such numbers can be."""
+    for name in ("counts", "cost"):
+        for key, value in _leaves(record[name], name):
+            if value is not None and (name == "counts" or not isinstance(value, str)):
+                _check_type(key, value, NUMBER)
+                _check_range(key, value, 0, LARGEST)
+    for name, by_rule in record["metrics"].items():
+        _check_type(f"metrics.{name}", by_rule, (dict,))
+        for rule, value in by_rule.items():
+            _check_type(f"metrics.{name}.{rule}", value, (float, *NOTHING))
+            if name in metrics and value is not None:
+                metric = metrics[name]
+                _check_range(f"metrics.{name}.{rule}", value, metric.lowest, metric.highest)
+    _check_curves(record["curves"], metrics)
+    for end in ("start", "end") if record["redundancy"] else ():
+        mean = (record["redundancy"].get(end) or {}).get("mean")
+        _check_type(f"redundancy.{end}.mean", mean, NUMBER)
+        _check_range(f"redundancy.{end}.mean", mean, 0, 1 + 1e-3)  # rounding of a cos^2
+    if record["status"] == "ok":
+        primary = record["primary"]
+        value = record["metrics"].get(primary["metric"], {}).get(primary["selection"])
+        if value is None:
+            raise InvalidRecord(
+                f"status is ok, but its primary metric {primary['metric']!r} is not a number"
+            )
+
+
+def _check_curves(curves: dict[str, Any], metrics: Mapping[str, Metric]) -> None:
+    """Check the test and validation curves of declared metrics."""
+    for stage, series in curves.items():
+        _check_type(f"curves.{stage}", series, (dict,))
+        for name, values in series.items():
+            _, _, of = name.partition("_")
+            if of not in metrics:
+                continue
+            _check_type(f"curves.{stage}.{name}", values, (list,))
+            for value in values:
+                if value is not None:
+                    _check_type(f"curves.{stage}.{name}", value, NUMBER)
+                    metric = metrics[of]
+                    _check_range(f"curves.{stage}.{name}", value, metric.lowest, metric.highest)
+
+
+def _check_range(name: str, value: float, lowest: float, highest: float) -> None:
+    if not lowest <= value <= highest:
+        raise InvalidRecord(f"{name} is {value:g}, which is not between {lowest:g} and {highest:g}")
+
+
+def _leaves(value: Any, name: str) -> Iterable[tuple[str, Any]]:
+    """Iterate what is no dictionary or list, with where it is."""
+    if isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _leaves(inner, f"{name}.{key}")
+    else:
+        yield name, value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _whole(text: str) -> int:
+    if len(text) > len(str(LARGEST)):
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text} is not a number")

@@ -49,7 +49,18 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A measured quantity: records hold it as a fraction, tables print ``factor`` times it."""
+    """A measured quantity: records hold it as a fraction, tables print ``factor`` times it.
+
+    Attributes:
+        name: As records have it.
+        label: As tables have it.
+        unit: Of what tables print.
+        factor: What a record's value is multiplied by for a table.
+        digits: After the point, in a table.
+        higher_is_better: The direction.
+        lowest: The least that a record may hold.
+        highest: The most that a record may hold.
+    """
 
     name: str
     label: str
@@ -57,6 +68,8 @@ class Metric:
     factor: float
     digits: int
     higher_is_better: bool
+    lowest: float = 0.0
+    highest: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

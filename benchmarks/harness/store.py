@@ -6,20 +6,32 @@ not. The path is the identity, so git and people can find what they look for.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from benchmarks.harness.cell import Cell
+from benchmarks.harness.cell import PARTS, Cell
 from benchmarks.harness.errors import UsageError
-from benchmarks.harness.record import InvalidRecord, Record, check
+from benchmarks.harness.record import InvalidRecord, Record, check, parse
+from benchmarks.harness.registry import benchmark_named
 
 TEMPORARY = ".tmp-"
 """Prefix of a file that is being written; one that is left over belongs to a killed process."""
+
+LEFTOVER = re.compile(rf"{re.escape(TEMPORARY)}\d+\.json-\d+")
+
+LARGEST_BYTES = 1 << 26
+"""No record is nearly as large."""
+
+PROBE_BYTES = 1 << 18
+"""What a folder of records must have room for, before anything is trained for it."""
 
 
 class State(Enum):
@@ -36,8 +48,14 @@ class Store:
     """Records of one scale."""
 
     def __init__(self, results: Path, scale: str) -> None:
-        """Open the folder of records of ``scale`` below ``results``; it need not exist."""
-        self.root = Path(results) / scale
+        """Open the folder of records of ``scale`` below ``results``; it need not exist.
+
+        Raises:
+            UsageError: ``scale`` is no name of one folder.
+        """
+        if scale in ("", ".", "..") or "/" in scale or "\0" in scale:
+            raise UsageError(f"{scale!r} is not the name of a scale: smoke, micro or paper")
+        self.root, self.scale = Path(results) / scale, scale
 
     def path(self, cell: Cell) -> Path:
         """Return where the record of a cell lies."""
@@ -49,17 +67,11 @@ class Store:
         Raises:
             InvalidRecord: There is a file, but it is not a whole and unaltered record of the cell.
         """
-        try:
-            text = self.path(cell).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        content = _content(self.path(cell))
+        if content is None:
             return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRecord(f"cannot be read ({error})") from error
-        try:
-            record: Record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InvalidRecord(f"not whole JSON ({error}): truncated or edited") from error
-        check(record, cell)
+        record: Record = parse(content)
+        self._check(record, cell)
         return record
 
     def state(self, cell: Cell, expected_hash: str, version: int) -> State:
@@ -83,24 +95,46 @@ class Store:
         Raises:
             InvalidRecord: It is not a record of the cell.
         """
-        check(record, cell)
+        self._check(record, cell)
         if record["status"] != "ok" and self._holds_ok(cell):
             return False
         path = self.path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        if path.is_dir() and not path.is_symlink():
+            _put_aside(path)
+        _write_whole(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
         return True
 
+    def require_room(self, cells: Iterable[Cell]) -> None:
+        """Find out that the records of cells can be written, before they are trained for nothing.
+
+        Raises:
+            UsageError: The folder cannot be made or written, or its disk is full.
+        """
+        folders = {self.path(cell).parent for cell in cells}
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            for folder in (self.root, *sorted(folders)):
+                folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+            probe = self.root / f"{TEMPORARY}room-{os.getpid()}"
+            _write_whole(probe, "\n" * PROBE_BYTES)
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(
+                f"records cannot be written to {self.root}: {error.filename or ''}: {error.strerror} "
+                "(--results DIR takes another folder)"
+            ) from error
+
     def files(self) -> Iterator[tuple[Path, Cell | None]]:
-        """Iterate the files of the store with their cells; None for what is at no cell's path."""
-        for path in sorted(self.root.rglob("*.json")):
-            if path.name.startswith(TEMPORARY):
+        """Iterate the files of the store with their cells; None for what is at no cell's path.
+
+        Raises:
+            UsageError: A folder of the store cannot be read.
+        """
+        for path in sorted(self._paths()):
+            if path.suffix != ".json" or path.name.startswith(TEMPORARY):
                 continue
             try:
                 yield path, Cell.parse(path.relative_to(self.root).with_suffix("").as_posix())
@@ -108,12 +142,38 @@ class Store:
                 yield path, None
 
     def remove_leftovers(self, older_than_seconds: float = 3600.0) -> None:
-        """Delete what killed processes were writing; young files may be somebody's at work."""
+        """Delete what killed processes were writing; young files may be somebody's at work.
+
+        Only what a record's own writer can have left is deleted: a file of its name at a cell's place.
+        """
         limit = time.time() - older_than_seconds
-        for path in self.root.rglob(f"{TEMPORARY}*"):
+        for path in self._paths():
+            depth = len(path.relative_to(self.root).parts)
+            if depth != len(PARTS) or not LEFTOVER.fullmatch(path.name):
+                continue
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime < limit:
+                if path.lstat().st_mtime < limit:
                     path.unlink()
+
+    def _paths(self) -> Iterator[Path]:
+        """Iterate all files, and folders that have the name of a record; links are not followed."""
+
+        def refuse(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise UsageError(
+                    f"the records of {self.root} cannot be read: {error.filename}: {error.strerror}"
+                ) from error
+
+        for folder, inner, names in os.walk(self.root, onerror=refuse):
+            yield from (Path(folder, name) for name in names)
+            yield from (Path(folder, name) for name in inner if name.endswith(".json"))
+
+    def _check(self, record: Record, cell: Cell) -> None:
+        try:
+            metrics = benchmark_named(cell.benchmark).metrics
+        except UsageError as error:
+            raise InvalidRecord(f"it is of no benchmark: {error}") from error
+        check(record, cell, metrics, self.scale)
 
     def _holds_ok(self, cell: Cell) -> bool:
         try:
@@ -121,3 +181,50 @@ class Store:
         except InvalidRecord:
             return False
         return record is not None and record["status"] == "ok"
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what is in a record's file, or None if there is none.
+
+    Raises:
+        InvalidRecord: What is there is no file, or cannot be read.
+    """
+    try:
+        # A pipe without a writer would be waited for.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise InvalidRecord("it is not a file")
+            if found.st_size > LARGEST_BYTES:
+                raise InvalidRecord(f"it has {found.st_size} bytes, which no record has")
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidRecord(f"cannot be read ({error.strerror})") from error
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all; what a full disk has cut off is removed."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # What failed in writing does not name the file.
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _put_aside(folder: Path) -> None:
+    """Rename a folder that lies where a record goes; what is in it stays."""
+    for number in range(1000):
+        aside = folder.with_name(f"{folder.name}.not-a-record-{number}")
+        if not aside.exists():
+            folder.rename(aside)
+            return
+    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))

@@ -35,6 +35,7 @@ METRICS = tuple(
         factor=100.0,
         digits=0,
         higher_is_better=False,
+        highest=1e4,
     )
     for name in (CONTROL, *measured()[1:])
 )

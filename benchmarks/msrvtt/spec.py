@@ -49,12 +49,22 @@ def _median(way: str, label: str) -> Metric:
         factor=1.0,
         digits=1,
         higher_is_better=False,
+        lowest=1.0,
+        highest=1e6,
     )
 
 
 WAYS = {"t2v": "T-V", "v2t": "V-T"}
 
-RSUM = Metric(name="rsum", label="Rsum", unit="%", factor=100.0, digits=1, higher_is_better=True)
+RSUM = Metric(
+    name="rsum",
+    label="Rsum",
+    unit="%",
+    factor=100.0,
+    digits=1,
+    higher_is_better=True,
+    highest=6.0,
+)
 
 COMMON = {
     "data.train": Choice("train_9k", f"{CLIP4CLIP}, the list of 9,000"),

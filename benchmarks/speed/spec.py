@@ -37,6 +37,7 @@ METRICS = tuple(
         factor=1.0,
         digits=1,
         higher_is_better=True,
+        highest=1e7,
     )
     for name in sorted(LABELS, key=lambda name: name != "fp32")
 )

@@ -102,7 +102,7 @@ def test_missing_field_is_refused(field):
 def test_ok_without_a_number_is_refused():
     with pytest.raises(InvalidRecord, match="not a number"):
         record_of(accuracy=None)
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(InvalidRecord, match="JSON"):
         record_of(accuracy=float("nan"))
 
 
