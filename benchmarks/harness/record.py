@@ -264,7 +264,7 @@ def _check_values(record: Record, metrics: Mapping[str, Metric]) -> None:
                 _check_range(f"metrics.{name}.{rule}", value, metric.lowest, metric.highest)
     _check_curves(record["curves"], metrics)
     for end in ("start", "end") if record["redundancy"] else ():
-        mean = (record["redundancy"].get(end) or {}).get("mean")
+        mean: Any = (record["redundancy"].get(end) or {}).get("mean")
         _check_type(f"redundancy.{end}.mean", mean, NUMBER)
         _check_range(f"redundancy.{end}.mean", mean, 0, 1 + 1e-3)  # rounding of a cos^2
     if record["status"] == "ok":
