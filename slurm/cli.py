@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, what was submitted goes on", file=sys.stderr)
+        print("\nstopped; finished cells are kept, submitted jobs continue", file=sys.stderr)
         return SOME_FAILED
 
 
@@ -57,13 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     common, planning = _common(), _planning()
     planner = commands.add_parser(
-        "plan", parents=[common, planning], help="say what jobs the missing cells make"
+        "plan",
+        parents=[common, planning],
+        help="show the jobs of the missing cells; submits nothing",
     )
     submitter = commands.add_parser(
         "submit", parents=[common, planning], help="submit the missing cells as arrays of jobs"
     )
     again = commands.add_parser(
-        "resubmit", parents=[common, planning], help="submit again what failed or was lost"
+        "resubmit", parents=[common, planning], help="submit failed or lost cells again"
     )
     for one in (planner, submitter):
         one.add_argument("selectors", nargs="+", metavar="SELECTOR")
@@ -72,15 +74,19 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--dry-run", action="store_true",
                          help="print the batch scripts and have Slurm check them")  # fmt: skip
         one.add_argument("--skip-missing", action="store_true",
-                         help="leave out cells whose data or weights are not here")  # fmt: skip
+                         help="leave out cells whose data or weights are missing")  # fmt: skip
         one.add_argument("--tables", type=Path, default=Path("reports/tables"),
-                         help="where the last job writes tables")  # fmt: skip
+                         help="folder into which the last job writes the tables")  # fmt: skip
     submitter.add_argument("--executor", choices=("slurm", "local"), default="slurm",
-                           help="local: on this machine's GPUs, one process a GPU")  # fmt: skip
-    submitter.add_argument("--workers", type=whole, help="processes of a machine without a GPU")
+                           help="slurm (default), or local: on this machine, one process a GPU")  # fmt: skip
+    submitter.add_argument(
+        "--workers",
+        type=whole,
+        help="with --executor local, on a machine without a GPU: number of processes",
+    )
     which = again.add_mutually_exclusive_group(required=True)
-    which.add_argument("--failed", action="store_true", help="cells that failed, and lost ones")
-    which.add_argument("--missing", action="store_true", help="cells that were lost alone")
+    which.add_argument("--failed", action="store_true", help="failed and lost cells")
+    which.add_argument("--missing", action="store_true", help="lost cells only")
     cli_following.add_to(commands, common)
     return parser
 
@@ -89,9 +95,11 @@ def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--scale", default="paper", help="smoke, micro or paper (default)")
     for name in ("results", "data", "work"):
-        common.add_argument(f"--{name}", type=Path, default=Path(name), help=f"root of {name}")
+        common.add_argument(
+            f"--{name}", type=Path, default=Path(name), help=f"folder of {name} (default: {name})"
+        )
     common.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
-                        help="a run with this setting")  # fmt: skip
+                        help="replace a declared setting, as in python -m benchmarks run")  # fmt: skip
     return common
 
 
@@ -99,24 +107,34 @@ def _planning() -> argparse.ArgumentParser:
     planning = argparse.ArgumentParser(add_help=False)
     add = planning.add_argument
     add("--device", choices=("cuda", "cpu"), default="cuda",
-        help="where cells run that do not name a device (default: cuda)")  # fmt: skip
+        help="device of cells that do not name one (default: cuda)")  # fmt: skip
     add(
         "--hours",
         type=positive,
         default=4.0,
-        help="length that jobs are filled up to (default: 4)",
+        help="fill jobs with cells up to this length (default: 4)",
     )
-    add("--parallel", type=whole, default=8, metavar="N", help="jobs side by side (default: 8)")
+    add(
+        "--parallel",
+        type=whole,
+        default=8,
+        metavar="N",
+        help="number of jobs that run at the same time, for the estimate (default: 8)",
+    )
     add("--seconds", type=positive, metavar="S",
-        help="seconds of a cell that no record speaks of (run --dry-run measures them)")  # fmt: skip
+        help="seconds of a cell if there is no record of its method")  # fmt: skip
     add("--measure", action="store_true",
-        help="... or their benchmark's estimate: a few steps, timed on this machine")  # fmt: skip
-    add("--on", metavar="NAME", help="kind of GPU or processor, such as 'NVIDIA H200': how long cells "
-        "take by what was measured on it")  # fmt: skip
+        help="if there is no record, time a few steps on this machine")  # fmt: skip
+    add("--on", metavar="NAME", help="estimate with the speeds measured on this GPU or processor, "
+        "such as 'NVIDIA H200'")  # fmt: skip
     add("--cells", action="store_true", help="list the cells of every job")
     add("--side-by-side", type=whole, default=0, metavar="K",
-        help="cells of a job that train in one forward pass, at most, as benchmarks run has it")  # fmt: skip
-    add("--plain", action="store_true", help="no shortcut at all, as benchmarks run has it")
+        help="train up to K LoRA cells of a job in one forward pass (default: no)")  # fmt: skip
+    add(
+        "--plain",
+        action="store_true",
+        help="turn all shortcuts off, as in python -m benchmarks run",
+    )
     return planning
 
 
@@ -154,7 +172,10 @@ def _planned(
     for line in totals_of(found, given.parallel, len(chosen) - found.done):
         print(line)
     if sources:
-        print("how long: " + ", ".join(f"{n} cells {source}" for source, n in sources.items()))
+        print(
+            "time estimated from: "
+            + ", ".join(f"{n} cells {source}" for source, n in sources.items())
+        )
     return found
 
 
@@ -179,7 +200,7 @@ def _send(given: argparse.Namespace, chosen: Sequence[Cell]) -> int:
         active = submitting.active_cells(submission.load_all(folder), settings)
         left = [cell for cell in chosen if cell not in active]
         if len(left) < len(chosen):
-            print(f"left out: {len(chosen) - len(left)} cells that run or wait already")
+            print(f"left out: {len(chosen) - len(left)} cells that already run or wait")
         left, lack = _with_data(given, left, settings)
         found = _planned(given, left, settings, active)
         if not found.jobs:
@@ -195,14 +216,14 @@ def _send(given: argparse.Namespace, chosen: Sequence[Cell]) -> int:
         made = submitting.submit(found, settings, asked, given.tables, after)
     jobs = ", ".join(dict.fromkeys(job.id.partition("_")[0] for job in made.jobs))
     print(f"submitted: jobs {jobs}; logs in {made.folder / 'logs'}")
-    print(f"python -m slurm status --scale {given.scale} says what becomes of them")
+    print(f"python -m slurm status --scale {given.scale} shows their state")
     return DONE
 
 
 def _with_data(
     given: argparse.Namespace, chosen: list[Cell], settings: Settings
 ) -> tuple[list[Cell], bool]:
-    """Return the cells that have what they need, and whether some have not; a dry run but says so."""
+    """Return the cells with data and weights, and whether some lack them; a dry run only reports those."""
     todo = pending(chosen, settings)
     missing = lacking(todo, settings, fetch=not given.dry_run)
     if given.dry_run:
@@ -238,7 +259,7 @@ def _run_here(
     bad = pending(sorted(cells), settings)
     if bad:
         print(f"{len(bad)} of {len(cells)} cells failed or have no record, {bad[0]} among them;")
-        print("the same command runs them again")
+        print("run the same command again to repeat them")
     return SOME_FAILED if bad else DONE
 
 

@@ -1,4 +1,4 @@
-"""``status``, ``logs`` and ``cancel``: what is asked about cells that were submitted."""
+"""The commands ``status``, ``logs`` and ``cancel``, for cells that were submitted."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ UNBUILT = ("FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
 
 def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the commands."""
-    shower = commands.add_parser("status", parents=[common], help="what has become of the cells")
+    shower = commands.add_parser(
+        "status", parents=[common], help="show the state of submitted cells"
+    )
     shower.add_argument("--watch", type=positive, nargs="?", const=10.0, metavar="SECONDS",
-                        help="again every so many seconds until nothing runs or waits")  # fmt: skip
+                        help="repeat every SECONDS until no cell runs or waits")  # fmt: skip
     shower.add_argument("--deadline-hours", type=positive, default=168.0, metavar="H",
-                        help="stop watching after so many hours (default: 168)")  # fmt: skip
-    logger = commands.add_parser("logs", parents=[common], help="what a job's log says of a cell")
+                        help="stop watching after H hours (default: 168)")  # fmt: skip
+    logger = commands.add_parser(
+        "logs", parents=[common], help="print what a job logged about a cell"
+    )
     logger.add_argument("cell")
-    logger.add_argument("--all", action="store_true", help="all of the job's log")
+    logger.add_argument("--all", action="store_true", help="print the job's whole log")
     canceller = commands.add_parser(
         "cancel", parents=[common], help="cancel all jobs of a scale, or those of some cells"
     )
@@ -39,7 +43,7 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def status(given: argparse.Namespace, settings: Settings) -> int:
-    """Print what has become of the cells, once or until nothing runs or waits."""
+    """Print the state of the cells, once or until no cell runs or waits."""
     end = time.monotonic() + 3600 * given.deadline_hours
     while True:
         try:
@@ -49,13 +53,13 @@ def status(given: argparse.Namespace, settings: Settings) -> int:
         except SlurmError as error:
             if not given.watch:
                 raise
-            # A controller is stopped and started again; the jobs do not mind.
+            # A controller can be restarted; the jobs continue.
             print(f"{error}; asking again", flush=True)
             code = INCOMPLETE
         if code != INCOMPLETE or not given.watch:
             return code
         if time.monotonic() + given.watch > end:
-            print(f"stopped watching after {given.deadline_hours:g} hours; the jobs go on")
+            print(f"stopped watching after {given.deadline_hours:g} hours; the jobs continue")
             return INCOMPLETE
         time.sleep(given.watch)
         print(flush=True)
@@ -97,14 +101,14 @@ def _verdict(given: argparse.Namespace, states: set[str], tables: JobState | Non
 
 
 def logs(given: argparse.Namespace, settings: Settings) -> int:
-    """Print what the log of a cell's last job says of it."""
+    """Print what a cell's last job logged about it."""
     cell = Cell.parse(given.cell)
     submissions = _submissions(given)
     paths = following.logs_of(cell, submissions)
     if not paths:
-        select([given.cell], given.scale)  # a name that does not exist is told as such
+        select([given.cell], given.scale)  # an unknown name gives its own error
         raise UsageError(
-            f"{cell} was not submitted at scale {given.scale}: python -m slurm status has all"
+            f"{cell} was not submitted at scale {given.scale}: python -m slurm status lists what was"
         )
     found = next(one for one in following.follow(submissions, settings) if one.cell == cell)
     for path in paths[:-1]:
@@ -116,13 +120,13 @@ def logs(given: argparse.Namespace, settings: Settings) -> int:
     lines = paths[-1].read_text(encoding="utf-8", errors="replace").splitlines()
     part = following.part_of(lines, cell)
     if not part and not given.all:
-        print("its job has not come to it; the end of the job's log:")
+        print("its job has not started it yet; the end of the job's log:")
     print("\n".join(lines if given.all else (part or lines)[-TAIL:]))
     return DONE
 
 
 def cancel(given: argparse.Namespace, settings: Settings) -> int:
-    """Cancel all jobs of a scale, or those whose cells are all among some or done."""
+    """Cancel all jobs of a scale, or those whose unfinished cells are all selected."""
     jobs = [job for one in _submissions(given) for job in one.jobs]
     known = scheduler.states(job.id for job in jobs)
     active = [job for job in jobs if job.id in known and known[job.id].is_active]
@@ -141,7 +145,7 @@ def cancel(given: argparse.Namespace, settings: Settings) -> int:
     scheduler.cancel((job.id for job in whole), whole=False)
     print(f"cancelled: {len(whole)} jobs")
     if len(whole) < len(touched):
-        print(f"left: {len(touched) - len(whole)} jobs that have other cells to run too")
+        print(f"left: {len(touched) - len(whole)} jobs that also run other cells")
     return DONE
 
 
@@ -151,7 +155,7 @@ def _submissions(given: argparse.Namespace) -> list[submission.Submission]:
 
 def _nothing(given: argparse.Namespace) -> str:
     folder = submission.root(given.work, given.scale)
-    return f"nothing was submitted at scale {given.scale} below {folder}: --work says where to look"
+    return f"nothing was submitted at scale {given.scale} in {folder} (--work chooses the folder)"
 
 
 def positive(text: str) -> float:

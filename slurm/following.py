@@ -1,4 +1,4 @@
-"""What has become of the cells that were submitted: the store and Slurm together."""
+"""The state of submitted cells, from their records and from Slurm."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Followed:
 
 
 def follow(submissions: Sequence[Submission], settings: Settings) -> list[Followed]:
-    """Say what has become of every cell that was submitted, by its last job."""
+    """Return the state of each submitted cell, by its last job."""
     last: dict[Cell, tuple[Submission, Submitted]] = {}
     for one in submissions:
         for job in one.jobs:
@@ -90,7 +90,7 @@ def reasons(followed: Iterable[Followed]) -> Counter[str]:
 
 
 def tables(submissions: Sequence[Submission]) -> tuple[str, JobState | None]:
-    """Say how the job that builds the tables of the last submission stands; return Slurm's word too."""
+    """Return the state of the last submission's job that builds tables, as text and as Slurm has it."""
     last = [job for one in submissions[-1:] for job in one.jobs if job.array == TABLES]
     if not last:
         return "tables: no job builds them", None

@@ -1,4 +1,4 @@
-"""Runs a plan on this machine: one process a GPU, each job on the GPU that is free first.
+"""Runs a plan on this machine: one process a GPU, each job on the first free GPU.
 
 submitit's local executor starts everything at once and gives every job the same GPUs, hence this queue.
 A process ends with the command that started it, even by ``kill -9``.
@@ -27,7 +27,7 @@ Task = Callable[[], Any]
 """What runs in a process of its own; must travel there."""
 
 PATIENCE = 10.0
-"""Seconds after which a process that was told to stop, and has not, is told again."""
+"""Seconds after which a process that has not stopped gets the signal again."""
 
 
 def devices(workers: int | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a job does on its node. It reads the store first, so that a second start does only what is missing."""
+"""What a job does on its node. It reads the records first, so a second start runs only missing cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.harness.workers import run_many
 
 @dataclass
 class RunCells:
-    """Run cells one after the other; a cell that fails leaves a record, and the others go on.
+    """Run cells one after the other. A cell that fails leaves a record, and the others continue.
 
     Before the time limit and on preemption Slurm sends a signal, at which submitit calls ``checkpoint`` and
     has the job requeued. The trainer saves after each epoch, so that no more than one is lost.
@@ -78,7 +78,7 @@ class Log:
         self._pace = Pace()
 
     def tell(self, event: Event) -> None:
-        """Take in an event of a cell."""
+        """Handle an event of a cell."""
         if event.note is not None:
             say(event.note)
         elif event.status is None:

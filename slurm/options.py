@@ -1,4 +1,4 @@
-"""What jobs ask of a cluster: flags that Slurm users know, over a profile in a TOML file."""
+"""The resources that jobs request: Slurm's flags, which override a profile in a TOML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slurm.planning import TIMED, Job
 
 PROFILES = Path(__file__).parent / "profiles.toml"
 SLACK = 1.5
-"""A job's time limit is so many times what its cells are expected to take."""
+"""Factor between the expected time of a job's cells and its time limit."""
 LEAST_MINUTES = 10
 LEAST = {
     "time": 1,
@@ -27,12 +27,12 @@ LEAST = {
     "signal_delay_s": 1,
     "max_requeue": 0,
 }
-"""The least that a number may be."""
+"""The smallest valid value of a number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every job asks for.
+    """The resources that each job requests.
 
     Attributes:
         partition: Partition; None: the cluster's default. Likewise the next three.
@@ -68,7 +68,7 @@ class Options:
 
     @property
     def names(self) -> dict[str, str | None]:
-        """What it asks for by a name of the site."""
+        """The requested values that are names of the site."""
         keys = ("partition", "qos", "account", "constraint", "exclude")
         return {key: getattr(self, key) for key in keys}
 
@@ -83,8 +83,8 @@ class Options:
         minutes = self.time or _minutes(jobs)
         if 60 * minutes <= self.signal_delay_s:
             raise UsageError(
-                f"a time limit of {minutes} min leaves no time before its signal, {self.signal_delay_s} s "
-                "earlier: ask for more with --time, or for a shorter --signal-delay-s"
+                f"a time limit of {minutes} min is too short for a signal {self.signal_delay_s} s "
+                "before it: use a larger --time or a smaller --signal-delay-s"
             )
         extra = {key: value or True for key, value in self.extra.items()}
         chosen = {
@@ -117,7 +117,7 @@ def _minutes(jobs: tuple[Job, ...]) -> int:
     seconds = [job.seconds for job in jobs]
     if any(value is None for value in seconds):
         raise UsageError(
-            "no record says how long these cells take: --seconds S says it, or --time MINUTES sets the limit"
+            "no record has the time of these cells: give --seconds S, or set the limit with --time MINUTES"
         )
     longest = max((value for value in seconds if value is not None), default=0.0)
     return max(LEAST_MINUTES, round(SLACK * longest / 60))
@@ -126,26 +126,31 @@ def _minutes(jobs: tuple[Job, ...]) -> int:
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the flags to a command."""
     add = parser.add_argument
-    add("--profile", metavar="NAME", help=f"of {PROFILES.name}, or FILE:NAME")
+    add("--profile", metavar="NAME", help=f"profile in {PROFILES.name}, or FILE:NAME")
     for name in ("partition", "qos", "account", "constraint", "exclude"):
         add(f"--{name}")
     add("--time", metavar="TIME",
-        help="time limit: minutes, or as Slurm has it: HH:MM:SS, D-HH (default: by the plan)")  # fmt: skip
+        help="time limit in minutes, or as in Slurm: HH:MM:SS, D-HH (default: from the plan)")  # fmt: skip
     add("--mem-gb", type=float)
     add("--cpus-per-task", type=int)
     add("--gpus-per-node", type=int)
-    add("--array-parallelism", type=int, metavar="N", help="jobs of an array side by side")
+    add(
+        "--array-parallelism",
+        type=int,
+        metavar="N",
+        help="jobs of an array that run at the same time",
+    )
     add("--setup", action="append", metavar="LINE", help="shell line before Python starts")
     add("--slurm-extra", action="append", metavar="KEY=VALUE",
-        help="another option of sbatch; KEY= for one without a value")  # fmt: skip
+        help="another option of sbatch; KEY= if it has no value")  # fmt: skip
     add("--signal-delay-s", type=int, metavar="S",
-        help="seconds before the limit at which a job saves and is requeued (default: 120)")  # fmt: skip
+        help="seconds before the time limit at which a job saves and is requeued (default: 120)")  # fmt: skip
     add("--max-requeue", type=int, metavar="N",
-        help="how often a job at its limit starts again (default: 20)")  # fmt: skip
+        help="how often a job at its time limit is requeued (default: 20)")  # fmt: skip
 
 
 def read(given: argparse.Namespace) -> Options:
-    """Return the profile that was named, with the flags in its place.
+    """Return the named profile, with the flags that override it.
 
     Raises:
         UsageError: The profile, or a value, is not one.
@@ -206,7 +211,7 @@ def minutes(text: str) -> int:
 
 
 def _checked(name: str, value: Any, where: str) -> Any:
-    """Return a value as its field has it; refuse one of another kind."""
+    """Return a value with the type of its field; another type is an error."""
     if name == "time" and isinstance(value, str):
         try:
             value = minutes(value)

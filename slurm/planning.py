@@ -1,4 +1,4 @@
-"""The missing cells as jobs: stage 1 first, what starts from its checkpoints after it, tables last.
+"""The missing cells as jobs: first stage 1, then cells that start from its checkpoints, last the tables.
 
 A job is cells that one process runs one after the other on one device. Cells of one base, task and seed stay
 together, so that the checkpoint they start from is read where it was just read. Nothing here talks to a
@@ -20,7 +20,7 @@ from benchmarks.harness.registry import benchmark_named
 Seconds = Callable[[Cell], float | None]
 """How long a cell takes; None: not known."""
 
-OTHERWISE = "as --seconds or --measure says"
+OTHERWISE = "from --seconds or --measure"
 STAGE1, STAGE2, TIMED, TABLES = "stage 1", "stage 2", "timed", "tables"
 ORDER = (STAGE1, STAGE2, TIMED)
 """Arrays of jobs in the order in which they may start: each after the one before it."""
@@ -91,7 +91,7 @@ def plan(
 
     Args:
         chosen: The cells.
-        settings: How they will run; its store says what is done.
+        settings: How they will run; its store has the finished cells.
         seconds: How long a cell takes.
         hours: Length that jobs are filled up to; what is longer has a job of its own.
         device: Where cells run that do not name a device: ``cuda`` or ``cpu``.
@@ -127,11 +127,11 @@ def by_records(
     kind: str | None = None,
     sources: Counter[str] | None = None,
 ) -> Seconds:
-    """Return how long cells take by measured speeds, or by the records of their method on their backbone.
+    """Return the time of cells from measured speeds, or from records of their method on their backbone.
 
     Args:
         settings: Its store has the records.
-        otherwise: Seconds of a cell that neither speaks of; asked once for a method on a backbone.
+        otherwise: Returns the seconds of a cell that neither has; called once for a method on a backbone.
         kind: Name of the GPU or processor that cells will run on; None: not known, so that speeds do not
             count, and records of any do.
         sources: Counts how many answers came from what.
@@ -156,7 +156,7 @@ def by_records(
 
 
 def measured(settings: Settings) -> Seconds:
-    """Return how long cells take by their benchmark's estimate: a few steps, timed on this machine."""
+    """Return the time of cells from their benchmark's estimate: a few steps on this machine."""
 
     def seconds(cell: Cell) -> float | None:
         found = expected_seconds(cell, settings)
@@ -168,7 +168,7 @@ def measured(settings: Settings) -> Seconds:
 def _packed(
     array: str, device: str, units: Sequence[tuple[Cell, ...]], seconds: Seconds, limit: float
 ) -> Iterable[Job]:
-    """Fill jobs with units in order; a unit of unknown length, or that is timed, has a job of its own."""
+    """Fill jobs with units in order. A unit of unknown length, or one that is timed, gets its own job."""
     cells: list[Cell] = []
     filled = 0.0
     for unit in units:
@@ -199,7 +199,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _makespan(seconds: Sequence[float], parallel: int) -> float:
-    """Seconds until the last job ends, the longest first, each on the worker that is free first."""
+    """Return the seconds until the last job ends, if the longest start first on the first free worker."""
     workers = [0.0] * parallel
     for value in sorted(seconds, reverse=True):
         heapq.heapreplace(workers, workers[0] + value)

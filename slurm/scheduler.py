@@ -1,4 +1,4 @@
-"""What Slurm says: states of jobs, by squeue and, where there is one, sacct. No wait without a deadline."""
+"""Slurm's commands: states of jobs from squeue and, if the site has it, sacct. Each call has a deadline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LISTS = {
     "exclude": (("node name",), ("sinfo", "--noheader", "--Node", "--format=%N")),
     "qos": (("qos", "quality of service"), ("sacctmgr", "-nP", "show", "qos", "format=name")),
 }
-"""Flag -> words by which a refusal speaks of it, and the command that lists what there is."""
+"""Flag -> words for it in Slurm's errors, and the command that lists its valid values."""
 
 
 class SlurmError(UsageError):
@@ -51,19 +51,19 @@ class NoSlurm(SlurmError):
 
 @dataclass(frozen=True)
 class JobState:
-    """Slurm's word for a job, and why."""
+    """Slurm's state of a job, and the reason."""
 
     state: str
     reason: str = ""
 
     @property
     def is_active(self) -> bool:
-        """Whether it runs or is going to."""
+        """Whether it runs or waits."""
         return self.state in ACTIVE
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs just now."""
+        """Whether it runs."""
         return self.state in RUNNING
 
 
@@ -76,7 +76,7 @@ def states(ids: Iterable[str]) -> dict[str, JobState]:
     wanted = dict.fromkeys(ids)
     if not wanted:
         return {}
-    # squeue speaks of the present, and of what has ended a few minutes ago; sacct of all, but late.
+    # squeue knows present jobs and those that ended a few minutes ago; sacct knows all, but with a delay.
     known = _accounted(wanted)
     command = ["squeue", "--noheader", "--array", "--states=all", "--me", "--format=%i|%T|%r"]
     for line in call(command).splitlines():
@@ -160,7 +160,7 @@ def call(command: Sequence[str], *, text: str | None = None, both: bool = False)
         )
     except FileNotFoundError as error:
         raise NoSlurm(
-            f"{command[0]} is not here: is this a login node of a Slurm cluster?"
+            f"{command[0]} was not found: is this a login node of a Slurm cluster?"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise SlurmError(f"{command[0]} did not answer within {DEADLINE_SECONDS} s") from error
@@ -170,7 +170,7 @@ def call(command: Sequence[str], *, text: str | None = None, both: bool = False)
 
 
 def reason(said: str) -> str:
-    """Return the line in which a command of Slurm says what is wrong."""
+    """Return the line of a Slurm command's output that has the error."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith('Try "')] or lines
     wrong = [line for line in lines if ERROR.search(line)]

@@ -49,14 +49,14 @@ def totals_of(found: Plan, parallel: int, todo: int) -> list[str]:
             f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         )
         return [
-            f"{jobs} jobs for {todo} cells; how long they take is not known: no record of {some}",
-            "--seconds S says how long such a cell takes; python -m benchmarks run SELECTOR --dry-run "
+            f"{jobs} jobs for {todo} cells; their time is not known: no record of {some}",
+            "give the seconds of such a cell with --seconds S; python -m benchmarks run SELECTOR --dry-run "
             "measures a few steps",
         ]
     gpu, wall = found.hours("cuda"), found.wall_hours(parallel)
     assert gpu is not None
     assert wall is not None
     return [
-        f"{jobs} jobs for {todo} cells, {gpu:,.1f} GPU hours; with {parallel} jobs side by side about "
+        f"{jobs} jobs for {todo} cells, {gpu:,.1f} GPU hours; with {parallel} jobs at the same time about "
         f"{duration(3600 * wall)}, without waiting in a queue"
     ]

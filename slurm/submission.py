@@ -1,6 +1,6 @@
 """What was submitted: one folder a submission, with its jobs' cells, scripts and logs.
 
-The file says which job has which cells, and nothing else: what has become of them, the store and Slurm say.
+The file has the cells of each job, and nothing else. Their state comes from the records and from Slurm.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Submission:
 
 
 def root(work: Path, scale: str) -> Path:
-    """Where submissions of a scale are kept."""
+    """Return the folder of a scale's submissions."""
     return work / scale / "slurm"
 
 
@@ -78,7 +78,7 @@ def locked(folder: Path, name: str = "lock", seconds: float = LOCK_SECONDS) -> I
             except BlockingIOError as error:
                 if time.monotonic() >= end:
                     raise UsageError(
-                        f"another command is at work below {folder}: it holds {folder / name}"
+                        f"another command uses {folder}: it holds the lock {folder / name}"
                     ) from error
                 time.sleep(0.2)
         yield
@@ -98,13 +98,13 @@ def new_folder(folder: Path) -> Path:
 
 
 def drop_if_empty(folder: Path) -> None:
-    """Remove the folder of a submission of which nothing was accepted."""
+    """Remove the folder of a submission if no job was accepted."""
     if not (folder / FILE).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def save(folder: Path, jobs: Sequence[Submitted]) -> Submission:
-    """Write down which job has which cells, whole or not at all."""
+    """Write the cells of each job, in one atomic write."""
     entries = [{"id": j.id, "array": j.array, "cells": list(map(str, j.cells))} for j in jobs]
     temporary = folder / f".tmp-{FILE}-{os.getpid()}"
     temporary.write_text(json.dumps({"jobs": entries}, indent=1) + "\n", encoding="utf-8")

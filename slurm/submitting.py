@@ -66,8 +66,8 @@ def submit(
         before = ", ".join(dict.fromkeys(job.id.partition("_")[0] for job in jobs))
         if before:
             refused = SlurmError(
-                f"{refused}; submitted before it, and in the queue: jobs {before} "
-                f"(python -m slurm cancel --scale {settings.scale} ends them)"
+                f"{refused}; already submitted: jobs {before} "
+                f"(python -m slurm cancel --scale {settings.scale} cancels them)"
             )
         raise scheduler.explained(refused, options.names) from error
     except BaseException:
@@ -106,7 +106,7 @@ def scripts(found: Plan, settings: Settings, options: Options) -> Iterator[tuple
 
 
 def _check_time(options: Options, asked: int) -> None:
-    """Refuse a time limit over the partition's: on many sites such a job is queued and never starts."""
+    """Refuse a time limit above the partition's: on many sites such a job waits forever."""
     limits = scheduler.time_limits()
     names = (options.partition or "").split(",")
     known = [limits[name] for name in names if name in limits]
@@ -115,9 +115,9 @@ def _check_time(options: Options, asked: int) -> None:
     longest = max(map(minutes, known))
     if asked > longest:
         raise SlurmError(
-            f"a time limit of {asked} min is over that of the partition"
-            f"{' ' + options.partition if options.partition else ''}, {longest} min: --time asks for less, "
-            "and --hours makes shorter jobs"
+            f"the time limit of {asked} min is above that of the partition"
+            f"{' ' + options.partition if options.partition else ''}, {longest} min: use a smaller --time, "
+            "or --hours for shorter jobs"
         )
 
 
@@ -126,7 +126,7 @@ def _of_tables(options: Options) -> Options:
 
 
 def _arrays(found: Plan) -> Iterator[tuple[str, tuple[Job, ...]]]:
-    """Jobs of one array and device, in order: all of an array ask for the same."""
+    """Return the jobs of each array and device, in order: all of an array request the same."""
     for array in ORDER:
         for device in dict.fromkeys(job.device for job in found.jobs):
             if jobs := found.of(array, device):

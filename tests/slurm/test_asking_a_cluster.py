@@ -44,8 +44,8 @@ def ask(world, monkeypatch, capsys):
         (["--exclude", "n9"], "--exclude n9; did you mean 'n"),
         (["--slurm-extra", "nonsense=1"], "unrecognized option '--nonsense=1'"),
         (["--cpus-per-task", "64"], "Requested node configuration is not available"),
-        (["--partition", "short", "--time", "60"], "over that of the partition short, 2 min"),
-        (["--time", "1"], "leaves no time before its signal"),
+        (["--partition", "short", "--time", "60"], "above that of the partition short, 2 min"),
+        (["--time", "1"], "is too short for a signal"),
     ],
 )
 def test_what_the_site_does_not_have_is_named(world, ask, flags, said, how):
@@ -67,7 +67,7 @@ def test_names_of_cells_that_do_not_exist(ask):
     assert "was not submitted at scale smoke" in told
     code, told = ask("status")
     assert code == 0
-    assert "nothing was submitted at scale smoke below" in told
+    assert "nothing was submitted at scale smoke in" in told
     assert "--work says where to look" in told
     code, told = ask("cancel", "vtab1k/vit_micro/eurosatt")
     assert code == 2

@@ -62,13 +62,13 @@ def test_the_logs_of_a_cell_that_was_submitted_twice(tmp_path, capsys, monkeypat
     assert f"{SECOND} failed: ValueError: no" in said
     assert (f"{FIRST} ok" in said) == bool(option)
     assert main([*asked, str(THIRD), *option]) == 0
-    assert ("its job has not come to it" in capsys.readouterr().out) == (not option)
+    assert ("its job has not started it yet" in capsys.readouterr().out) == (not option)
 
 
 def test_of_two_commands_the_second_does_not_wait_for_ever(tmp_path):
     with (
         submission.locked(tmp_path),
-        pytest.raises(following.UsageError, match="another command is at work below"),
+        pytest.raises(following.UsageError, match="another command uses"),
         submission.locked(tmp_path, seconds=0.3),
     ):
         pass

@@ -242,7 +242,7 @@ def test_ctrl_c_stops_all_and_starts_nothing_more(folder, start):
 def test_a_second_command_is_refused_while_one_runs_and_workers_end_with_it(folder, start, capsys):
     process = start()
     assert main(command(folder)) == 2
-    assert "another command is at work below" in capsys.readouterr().err
+    assert "another command uses" in capsys.readouterr().err
     workers = children(process.pid)
     assert workers
     process.kill()

@@ -24,7 +24,7 @@ def test_a_grid_equals_a_run_without_slurm(world):
     said = world.submit().stdout
     assert "12 cells chosen at scale smoke, 0 done before" in said
     # A second command sees what the first has submitted.
-    assert "left out: 12 cells that run or wait already" in world.submit().stdout
+    assert "left out: 12 cells that already run or wait" in world.submit().stdout
     world.wait()
     records = world.records()
     assert len(records) == 12

@@ -133,7 +133,7 @@ def test_a_profile_with_a_value_of_another_kind_is_refused(tmp_path):
 
 
 def test_a_limit_that_leaves_no_time_before_its_signal_is_refused():
-    with pytest.raises(UsageError, match="leaves no time before its signal, 120 s earlier"):
+    with pytest.raises(UsageError, match="is too short for a signal 120 s before it"):
         Options(time=2).parameters(JOBS, "a", ())
     assert Options(time=3).parameters(JOBS, "a", ())["timeout_min"] == 3
 

@@ -92,7 +92,7 @@ def test_the_controller_may_stop_and_start(world):
     # Watching goes on.
     until(lambda: "asking again" in log.read_text(), 60, "the watch waits")
     short = world.slurm("status", "--watch", "1", "--deadline-hours", "0.001", code=3).stdout
-    assert "stopped watching after 0.001 hours; the jobs go on" in short
+    assert "stopped watching after 0.001 hours; the jobs continue" in short
     world.cluster.start_controller()
     complete(world, 300)
     assert watch.wait(60) == 0
