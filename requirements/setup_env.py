@@ -27,7 +27,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "lock.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-INPUTS = (ROOT / "pyproject.toml", LOCK, Path(__file__).resolve())
+GUARD = ROOT / "data_prep" / "torchvision_guard.py"
+INPUTS = (ROOT / "pyproject.toml", LOCK, GUARD, Path(__file__).resolve())
 # Bytecode is made on first import, for what is imported: over half of the installing time saved.
 PIP_INSTALL = ("install", "-qq", "--no-compile", "--disable-pip-version-check")
 
@@ -111,6 +112,22 @@ def install_cpu_torch(python: Path) -> None:
     pip(python, *PIP_INSTALL, "--no-deps", "--force-reinstall", "--index-url", CPU_INDEX, *names)
 
 
+def write_guard(site_packages: Path) -> None:
+    """Has each start of Python in the environment mend torchvision, whichever script imports it first.
+
+    Where torchvision belongs to torch this changes nothing; GUARD's first lines say what it is about.
+    """
+    shutil.copyfile(GUARD, site_packages / "_torchvision_guard.py")
+    line = "import _torchvision_guard; _torchvision_guard.install()\n"
+    (site_packages / "_torchvision_guard.pth").write_text(line, encoding="utf-8")
+
+
+def site_packages_of(python: Path) -> Path:
+    """The folder of the environment's packages."""
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    return Path(subprocess.check_output([python, "-c", ask], text=True).strip())
+
+
 def needs_cpu_index(python: Path, torch_build: str) -> bool:
     """Whether torch must come from PyTorch's CPU index: the rules are in the module's docstring."""
     if torch_build == "default" or platform.system() != "Linux":
@@ -142,6 +159,7 @@ def set_up(environment: Path, extras: set[str], torch_build: str) -> None:
         flush=True,
     )
     pip(python, *PIP_INSTALL, "-c", str(LOCK), "-e", f".[{','.join(wanted)}]")
+    write_guard(site_packages_of(python))
     stamp.write_text(json.dumps({"fingerprint": mark, "extras": wanted}), encoding="utf-8")
     print(f"setup: done in {time.monotonic() - started:.0f} s", flush=True)
 
