@@ -35,7 +35,7 @@ from benchmarks.harness.errors import (
 from benchmarks.harness.execute import Settings, lacking, pending
 from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.record import InvalidRecord, primary_value
-from benchmarks.harness.registry import BENCHMARKS, declared, scale_named, select
+from benchmarks.harness.registry import BENCHMARKS, cover, declared, scale_named, select
 from benchmarks.harness.spec import DRAFT_SCALES
 from benchmarks.harness.store import State
 from benchmarks.harness.workers import run_many
@@ -98,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the chosen cells that are not done."""
     settings = _settings(options)
     chosen = select(options.selectors, options.scale)
+    chosen = cover(chosen) if options.cover else chosen
     check_overrides(chosen, settings)
     cells = only_at_hand(chosen, settings)
     todo = pending(cells, settings, options.rerun)
@@ -302,6 +303,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=parser.formatter_class,
     )
     running.add_argument("selectors", nargs="+", metavar="SELECTOR")
+    running.add_argument("--cover", action="store_true", help="of these cells, run the fewest that touch "
+                         "everything: each method of each backbone, on one task")  # fmt: skip
     running.add_argument("--rerun", choices=("missing", "failed", "all"), default="failed",
                          help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
     running.add_argument("--skip-missing", action="store_true",

@@ -54,6 +54,14 @@ def select(selectors: Iterable[str], scale: str) -> list[Cell]:
     return list(chosen)
 
 
+def cover(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the fewest of some cells that touch everything (``Benchmark.cover``), benchmark by benchmark."""
+    alike: dict[str, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(cell.benchmark, []).append(cell)
+    return [cell for name, some in alike.items() for cell in BENCHMARKS[name].cover(some)]
+
+
 def declared(cell: Cell, scale: str) -> tuple[Benchmark, Scale]:
     """Return the benchmark and the scale of a cell."""
     benchmark = benchmark_named(cell.benchmark)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -131,6 +131,7 @@ class Benchmark:
         runner: Module with ``run(cell, config, context) -> Outcome``; imported when a cell runs.
         configure: Resolves a cell's configuration and the source of each value.
         is_timed: Whether its cells measure time: such a cell runs with no other beside it.
+        cover_task: The task on which `run --cover` runs each method once; None: the first.
         methods_on: The methods of a backbone that does not have all of them.
         why_not: Says why a method is not declared on a backbone, for people who ask for it; None: unknown.
     """
@@ -148,6 +149,7 @@ class Benchmark:
     runner: str
     configure: Callable[[Benchmark, Cell, Scale], dict[str, Choice]] = field(repr=False)
     is_timed: bool = False
+    cover_task: str | None = None
     methods_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     why_not: Callable[[str, str], str | None] = field(
         default=lambda backbone, method: None, repr=False
@@ -176,6 +178,17 @@ class Benchmark:
                 for seed in scale.seeds:
                     for method in self.methods_on.get(backbone, self.methods):
                         yield Cell(self.name, backbone, task.name, method, seed)
+
+    def cover(self, cells: Iterable[Cell]) -> Iterator[Cell]:
+        """Iterate the fewest of some cells that touch everything: each method of each backbone once.
+
+        All are on one task, so that a penalty and what it is compared with are, and share their stage 1.
+        """
+        seen: set[tuple[str, str]] = set()
+        for cell in sorted(cells, key=lambda cell: cell.task != self.cover_task):
+            if (cell.backbone, cell.method) not in seen:
+                seen.add((cell.backbone, cell.method))
+                yield cell
 
     def config(
         self, cell: Cell, scale: Scale, overrides: Mapping[str, Any] | None = None

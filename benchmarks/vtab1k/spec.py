@@ -263,5 +263,6 @@ VTAB1K = Benchmark(
     tables=TABLES,
     why_not=methods.why_not,
     runner="benchmarks.vtab1k.runner",
+    cover_task="svhn",
     configure=configure,
 )
