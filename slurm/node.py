@@ -31,7 +31,8 @@ class RunCells:
         """Run what has no fresh record; return the state of each cell."""
         todo = pending(self.cells, self.settings)
         say(f"{len(self.cells)} cells, {len(self.cells) - len(todo)} done before")
-        run_many(todo, self.settings, 1, Log().tell)
+        # A job that waited for another would hold its GPU for nothing.
+        run_many(todo, self.settings, 1, Log().tell, waits=False)
         return {str(cell): self.settings.state(cell).value for cell in self.cells}
 
     def checkpoint(self, *args: Any, **kwargs: Any) -> Any:

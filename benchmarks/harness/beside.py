@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from math import ceil
 
@@ -13,9 +14,12 @@ from benchmarks.harness.execute import (
     Attempt,
     Event,
     Report,
+    Seen,
     Settings,
     context_of,
     device_of,
+    ended_elsewhere,
+    has_stage1,
     is_end_of_job,
     prepare_process,
     run_cell,
@@ -24,6 +28,7 @@ from benchmarks.harness.execute import (
     stage1_runs,
     without_end,
 )
+from benchmarks.harness.lock import held
 from benchmarks.harness.time_limit import time_limit
 
 
@@ -52,17 +57,24 @@ def groups_of(cells: Sequence[Cell], settings: Settings) -> list[list[Cell]]:
     return list(groups.values())
 
 
-def run(cells: Sequence[Cell], settings: Settings, report: Report) -> None:
-    """Run one of the groups of cells, stage 1 before what starts from it."""
+def run(
+    cells: Sequence[Cell], settings: Settings, report: Report, seen: Seen | None = None
+) -> list[Cell]:
+    """Run one of the groups of cells, stage 1 before what starts from it; as ``run_group`` does."""
     if forward_key(cells[0], settings) is None:
-        run_group(cells, settings, report)
-        return
+        return run_group(cells, settings, report, seen)
     prepare_process(settings)
+    seen = settings.store.stamps(cells) if seen is None else seen
     kept = stage1_runs(cells, settings)
     bases = [cell for cell in cells if cell == cell.base]
-    for stage in ([*kept, *bases], [cell for cell in cells if cell != cell.base]):
-        for joined in _joined(stage, settings):
-            _run_joined(joined, settings, report, frozenset(kept))
+    elsewhere: list[Cell] = []
+    for joined in _joined([*kept, *bases], settings):
+        elsewhere += _run_ours(joined, settings, report, seen, frozenset(kept))
+    seconds = [cell for cell in cells if cell != cell.base]
+    waiting = [c for c in seconds if c.base in elsewhere and not has_stage1(c, settings)]
+    for joined in _joined([cell for cell in seconds if cell not in waiting], settings):
+        elsewhere += _run_ours(joined, settings, report, seen, frozenset())
+    return [cell for cell in elsewhere if cell not in kept] + waiting
 
 
 def told(cells: Sequence[Cell], settings: Settings) -> list[str]:
@@ -94,6 +106,23 @@ def _joined(cells: Sequence[Cell], settings: Settings) -> list[list[Cell]]:
         bounds = [len(group) * index // count for index in range(count + 1)]
         parts += [group[a:b] for a, b in pairwise(bounds)]
     return parts
+
+
+def _run_ours(
+    cells: Sequence[Cell], settings: Settings, report: Report, seen: Seen, kept: frozenset[Cell]
+) -> list[Cell]:
+    """Run those of the cells together that no other run is at work on, or has come to an end of."""
+    with ExitStack() as locks:
+        ours = [c for c in cells if locks.enter_context(held(settings.lock_of(c)))]
+        elsewhere = [cell for cell in cells if cell not in ours]
+        left = [
+            cell
+            for cell in ours
+            if cell in kept or ended_elsewhere(cell, settings, report, seen) is None
+        ]
+        if left:
+            _run_joined(left, settings, report, kept)
+    return elsewhere
 
 
 def _run_joined(

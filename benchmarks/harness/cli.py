@@ -22,6 +22,7 @@ from benchmarks.harness.cli_planning import (
     without,
 )
 from benchmarks.harness.cli_sweep import add_sweep
+from benchmarks.harness.devices import require_device
 from benchmarks.harness.errors import (
     DONE,
     INCOMPLETE,
@@ -33,6 +34,7 @@ from benchmarks.harness.errors import (
     unknown,
 )
 from benchmarks.harness.execute import Settings, lacking, pending
+from benchmarks.harness.kinds import OPTIONS, read_value
 from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.record import InvalidRecord, primary_value
 from benchmarks.harness.registry import BENCHMARKS, cover, declared, scale_named, select
@@ -100,7 +102,9 @@ def run(options: argparse.Namespace) -> int:
     chosen = select(options.selectors, options.scale)
     chosen = cover(chosen) if options.cover else chosen
     check_overrides(chosen, settings)
+    require_device(settings.device)
     cells = only_at_hand(chosen, settings)
+    seen = settings.store.stamps(cells)
     todo = pending(cells, settings, options.rerun)
     print(
         f"{len(cells)} cells chosen at scale {options.scale}, {len(cells) - len(todo)} done before"
@@ -124,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     with Progress(len(todo)) as progress:
-        run_many(todo, settings, jobs, progress.tell)
+        run_many(todo, settings, jobs, progress.tell, seen=seen)
     if progress.failed:
         print(f"{len(progress.failed)} of {len(todo)} cells failed; their records say why")
         return SOME_FAILED
@@ -134,8 +138,9 @@ def run(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """Count the declared cells by method and state."""
     settings = _settings(options)
-    settings.store.remove_leftovers()
     cells = select(options.selectors or ["*"], options.scale)
+    check_overrides(cells, settings)
+    settings.store.remove_leftovers()
     counts: dict[str, Counter[str]] = {}
     older = 0
     for cell in cells:
@@ -242,6 +247,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     if chosen.get("plain") and chosen.get("side_by_side"):
         raise UsageError("--side-by-side is a shortcut, and --plain takes none: leave one out")
     overrides = dict(getattr(options, "set", None) or [])
+    if getattr(options, "jobs", None) is not None:
+        OPTIONS["--jobs"].checked("--jobs", options.jobs)
     if getattr(options, "weights", None):
         chosen["weights"], overrides["backbone.weights"] = _weights(options.weights)
     return Settings(**chosen, overrides=overrides)
@@ -263,9 +270,9 @@ def assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+        return name, read_value(name, value)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def whole(text: str) -> int:

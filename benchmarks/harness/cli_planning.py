@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.harness import beside
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.errors import DONE, INCOMPLETE, UsageError, unknown
+from benchmarks.harness.devices import at_hand, default_device, kind_of
+from benchmarks.harness.errors import DONE, INCOMPLETE, UsageError
 from benchmarks.harness.execute import (
     Settings,
-    at_hand,
-    default_device,
     expected_seconds,
-    kind_of,
     stage1_runs,
 )
 from benchmarks.harness.forecast import STEPS, Expected, Forecast, by_table, estimate
+from benchmarks.harness.kinds import nearest
 from benchmarks.harness.registry import declared
 from benchmarks.harness.store import State
 from data_prep.progress import Bar
@@ -42,7 +41,7 @@ def check_overrides(cells: Sequence[Cell], settings: Settings) -> None:
         known |= set(benchmark.configure(benchmark, cell, scale))
     for name in settings.overrides:
         if name not in known:
-            raise unknown("setting", name, known, "python -m benchmarks show CELL")
+            raise nearest(name, known)
     backbones = sorted({cell.backbone for cell in cells})
     weights = settings.overrides.get("backbone.weights", "random")
     if weights != "random" and len(backbones) > 1:

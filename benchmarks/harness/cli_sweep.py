@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli_planning import check_overrides, estimated
+from benchmarks.harness.devices import require_device
 from benchmarks.harness.errors import DONE, INCOMPLETE, SOME_FAILED, UsageError
 from benchmarks.harness.execute import Settings, lacking, stage1_runs
 from benchmarks.harness.progress import Progress, default_jobs
@@ -29,6 +30,7 @@ exit codes: 0 done, 1 some trials failed (to diverge is an answer), 2 wrong usag
 def sweep(options: argparse.Namespace, settings: Settings) -> int:
     """Run the trials that are not done, print how the candidates compare, and write what is chosen."""
     check_overrides(select(options.selectors, options.scale), settings)
+    require_device(settings.device)
     planned = plan(options.selectors, _tries(options.tries), settings, options.seeds)
     todo = [(candidate, planned.todo(candidate)) for candidate in planned.candidates]
     left = sum(len(cells) for _, cells in todo)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
+from benchmarks.harness.devices import default_device as default_device
+from benchmarks.harness.devices import device_of as device_of
 from benchmarks.harness.errors import TimeLimit, UsageError
+from benchmarks.harness.lock import held
 from benchmarks.harness.record import InvalidRecord, Outcome, Record, build_record
 from benchmarks.harness.registry import benchmark_named, declared
-from benchmarks.harness.spec import Config, config_hash
-from benchmarks.harness.store import State, Store
+from benchmarks.harness.settings import Settings as Settings
+from benchmarks.harness.store import Stamp, State, Store
 from benchmarks.harness.time_limit import time_limit
 
 RERUN: dict[str, frozenset[State]] = {
@@ -29,56 +31,6 @@ RERUN: dict[str, frozenset[State]] = {
 }
 """Which states are run: what is not there; also what failed or was of another configuration (the
 default); everything."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to run, the same for all cells; must travel to other processes.
-
-    Attributes:
-        scale: Name of the scale.
-        results: Root of the records.
-        data: Root of the packed data.
-        work: Root of checkpoints.
-        device: ``cpu``, ``cuda``, or ``auto``.
-        threads: Threads of torch in each process.
-        timeout_seconds: Limit for one cell; None for none.
-        weights: The file of weights that a person gave, if any.
-        overrides: Values that replace declared ones, by dotted name.
-        caching: Compute features of what is frozen once, where a method allows it.
-        waits: Begin no epoch of a training before the one before it is on disk.
-        plain: Take no shortcut: none of the above, nor any other that changes no number but by rounding.
-        side_by_side: Cells that share forward passes, at most, where they can; up to 1: none does.
-    """
-
-    scale: str
-    results: Path = Path("results")
-    data: Path = Path("data")
-    work: Path = Path("work")
-    device: str = "auto"
-    threads: int = 1
-    timeout_seconds: float | None = None
-    weights: Path | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    caching: bool = True
-    waits: bool = False
-    plain: bool = False
-    side_by_side: int = 0
-
-    @property
-    def store(self) -> Store:
-        """The store of this scale."""
-        return Store(self.results, self.scale)
-
-    def config(self, cell: Cell) -> Config:
-        """Return the resolved configuration of a cell."""
-        benchmark, scale = declared(cell, self.scale)
-        return benchmark.config(cell, scale, self.overrides)
-
-    def state(self, cell: Cell) -> State:
-        """Return how the store stands to a cell's configuration."""
-        benchmark, _ = declared(cell, self.scale)
-        return self.store.state(cell, config_hash(self.config(cell)), benchmark.version)
 
 
 @dataclass(frozen=True)
@@ -96,23 +48,13 @@ class Event:
 
 Report = Callable[[Event], None]
 
+Seen = Mapping[Cell, Stamp | None]
+"""The records of cells as they were when a run was planned: one that has changed is another run's."""
+
 
 def pending(cells: Iterable[Cell], settings: Settings, rerun: str = "failed") -> list[Cell]:
     """Return the cells that have to run; reads records, loads neither data nor models."""
     return [cell for cell in cells if settings.state(cell) in RERUN[rerun]]
-
-
-def at_hand(cells: Iterable[Cell], settings: Settings) -> tuple[list[Cell], Counter[str]]:
-    """Return the cells whose device is at hand, and how many are left out for want of each device."""
-    here: list[Cell] = []
-    absent: Counter[str] = Counter()
-    for cell in cells:
-        wanted = _wanted_device(cell)
-        if wanted is None or _is_at_hand(wanted, settings.device):
-            here.append(cell)
-        else:
-            absent[wanted] += 1
-    return here, absent
 
 
 def lacking(
@@ -166,7 +108,7 @@ def _joined(found: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
 def stage1_runs(cells: Sequence[Cell], settings: Settings) -> list[Cell]:
     """Return the stage-1 cells that have to run before some of the cells, though they are not among them."""
     bases = {cell.base: cell for cell in cells if cell != cell.base and cell.base not in cells}
-    return [base for base, cell in bases.items() if not _has_stage1(cell, settings)]
+    return [base for base, cell in bases.items() if not has_stage1(cell, settings)]
 
 
 def expected_seconds(cell: Cell, settings: Settings) -> tuple[float, str] | None:
@@ -282,17 +224,68 @@ def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool
     return attempt.end(found)
 
 
-def run_group(cells: Sequence[Cell], settings: Settings, report: Report) -> None:
-    """Run the cells of one base, task and seed, stage 1 first where it is needed."""
+def run_group(
+    cells: Sequence[Cell], settings: Settings, report: Report, seen: Seen | None = None
+) -> list[Cell]:
+    """Run the cells of one base, task and seed, stage 1 first where it is needed.
+
+    Args:
+        cells: The cells.
+        settings: How to run.
+        report: Told of each epoch, and of the ends.
+        seen: Their records when the run was planned; None: as they are now.
+
+    Returns:
+        The cells that another run is at work on, or on the stage 1 they start from: they are left out.
+    """
     prepare_process(settings)
+    seen = settings.store.stamps(cells) if seen is None else seen
+    elsewhere: list[Cell] = []
     base_status: str | None = None
     for cell in sorted(cells, key=lambda cell: cell != cell.base):
-        if cell == cell.base:
-            base_status = run_cell(cell, settings, report)
-            continue
-        if not _has_stage1(cell, settings) and base_status is None:
-            base_status = run_cell(cell.base, settings, without_end(report), keep_fresh=True)
-        run_cell(cell, settings, report)
+        with held(settings.lock_of(cell)) as is_ours:
+            if not is_ours:
+                elsewhere.append(cell)
+                continue
+            status = ended_elsewhere(cell, settings, report, seen)
+            if cell == cell.base:
+                base_status = run_cell(cell, settings, report) if status is None else status
+                continue
+            if status is not None:
+                continue
+            if not has_stage1(cell, settings) and base_status in (None, "ok"):
+                base_status = _run_stage1(cell, settings, report)
+                if base_status is None:
+                    elsewhere.append(cell)
+                    continue
+            run_cell(cell, settings, report)
+    return elsewhere
+
+
+def _run_stage1(cell: Cell, settings: Settings, report: Report) -> str | None:
+    """Run the base of a cell for its checkpoint; None: another run is at work on it."""
+    with held(settings.lock_of(cell.base)) as is_ours:
+        if not is_ours:
+            return None
+        if has_stage1(cell, settings):  # another run has just come to its end
+            return "ok"
+        return run_cell(cell.base, settings, without_end(report), keep_fresh=True)
+
+
+def ended_elsewhere(cell: Cell, settings: Settings, report: Report, seen: Seen) -> str | None:
+    """Report the end of a cell that another run has come to since this one was planned; None: none has."""
+    if settings.store.stamp(cell) == seen.get(cell):
+        return None
+    try:
+        record = settings.store.load(cell)
+    except InvalidRecord:
+        return None
+    if record is None or record["status"] == "cancelled":
+        return None
+    status = str(record["status"])
+    report(Event(cell, note=f"{cell}: {status}, by another run"))
+    report(Event(cell, status, record["error"]))
+    return status
 
 
 def without_end(report: Report) -> Report:
@@ -300,7 +293,8 @@ def without_end(report: Report) -> Report:
     return lambda event: report(event) if event.status is None else None
 
 
-def _has_stage1(cell: Cell, settings: Settings) -> bool:
+def has_stage1(cell: Cell, settings: Settings) -> bool:
+    """Whether the checkpoint that a cell starts from is at hand."""
     context = context_of(settings, device="cpu")
     return bool(runner_of(cell).is_stage1_kept(cell, settings.config(cell), context))
 
@@ -328,38 +322,6 @@ def context_of(settings: Settings, device: str, report: Report | None = None) ->
         waits=settings.waits or settings.plain,
         plain=settings.plain,
     )
-
-
-def default_device(name: str) -> str:
-    """Return the device that ``auto`` stands for on this machine; another name stands for itself."""
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def kind_of(device: str) -> str:
-    """Return the name of the GPU, or of the processor for the device ``cpu``."""
-    hardware = provenance.hardware("cuda" if device.startswith("cuda") else "cpu")
-    return str(hardware["gpu"] or hardware["cpu"])
-
-
-def _wanted_device(cell: Cell) -> str | None:
-    return benchmark_named(cell.benchmark).task(cell.task).device
-
-
-def device_of(cell: Cell, asked: str) -> str:
-    """Return the device of a cell in a run on the one ``asked`` for."""
-    wanted = _wanted_device(cell)
-    return default_device(asked) if wanted is None or asked.startswith(wanted) else wanted
-
-
-def _is_at_hand(wanted: str, asked: str) -> bool:
-    """Whether this machine has the device, and a run on the one ``asked`` for includes it."""
-    if asked != "auto" and not asked.startswith(wanted):
-        return False
-    return wanted == "cpu" or default_device("auto") == wanted
 
 
 def prepare_process(settings: Settings) -> None:

@@ -62,6 +62,13 @@ def cover(cells: Iterable[Cell]) -> list[Cell]:
     return [cell for name, some in alike.items() for cell in BENCHMARKS[name].cover(some)]
 
 
+def check_scale(name: str) -> None:
+    """Raise a ``UsageError`` unless some benchmark has a scale of this name."""
+    known = {scale for benchmark in BENCHMARKS.values() for scale in benchmark.scales}
+    if name not in known:
+        raise unknown("scale", name, known, LIST)
+
+
 def declared(cell: Cell, scale: str) -> tuple[Benchmark, Scale]:
     """Return the benchmark and the scale of a cell."""
     benchmark = benchmark_named(cell.benchmark)
@@ -73,9 +80,7 @@ def _candidates(selector: Selector, scale: str) -> list[Cell]:
     names = [name for name in BENCHMARKS if fnmatchcase(name, pattern)]
     if not names:
         raise unknown("benchmark", pattern, BENCHMARKS, LIST)
-    known = {name for benchmark in BENCHMARKS.values() for name in benchmark.scales}
-    if scale not in known:
-        raise unknown("scale", scale, known, LIST)
+    check_scale(scale)
     return [
         cell
         for name in names

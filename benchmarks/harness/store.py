@@ -34,6 +34,9 @@ PROBE_BYTES = 1 << 18
 """What a folder of records must have room for, before anything is trained for it."""
 
 
+Stamp = tuple[int, int, int]
+
+
 class State(Enum):
     """What the store holds for a cell, against what is declared."""
 
@@ -104,6 +107,18 @@ class Store:
             _put_aside(path)
         _write_whole(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
         return True
+
+    def stamp(self, cell: Cell) -> Stamp | None:
+        """Return what changes when a record is written; None if there is none."""
+        try:
+            found = self.path(cell).lstat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def stamps(self, cells: Iterable[Cell]) -> dict[Cell, Stamp | None]:
+        """Return the stamp of each of some cells."""
+        return {cell: self.stamp(cell) for cell in cells}
 
     def require_room(self, cells: Iterable[Cell]) -> None:
         """Find out that the records of cells can be written, before they are trained for nothing.

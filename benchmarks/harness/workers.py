@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING
 from benchmarks.harness import beside
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import UsageError
-from benchmarks.harness.execute import Event, Report, Settings
+from benchmarks.harness.execute import Event, Report, Seen, Settings, ended_elsewhere
+from benchmarks.harness.lock import Lock, is_free
 from benchmarks.harness.registry import benchmark_named
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     Events = Queue[Event]
 
 POLL_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
 
 INTERRUPTED = 130
 """Exit code of a worker that Ctrl-C has ended."""
@@ -39,35 +42,87 @@ _is_running = False
 """In a worker: whether it is running cells just now."""
 
 
-def run_many(cells: Sequence[Cell], settings: Settings, jobs: int, report: Report) -> None:
+def run_many(
+    cells: Sequence[Cell],
+    settings: Settings,
+    jobs: int,
+    report: Report,
+    *,
+    seen: Seen | None = None,
+    waits: bool = True,
+) -> list[Cell]:
     """Run cells over ``jobs`` processes and report what happens; the records are in the store.
 
-    Cells that measure time run after all others, one at a time.
+    Cells that measure time run after all others, one at a time. Cells that another run is at work on come
+    last: they are waited for, and run here if that run leaves them.
+
+    Args:
+        cells: The cells.
+        settings: How to run.
+        jobs: Processes.
+        report: Told of what happens.
+        seen: The cells' records when the run was planned; None: as they are now.
+        waits: Wait for the cells of other runs; if not, they are left to them.
+
+    Returns:
+        The cells that are left to other runs.
 
     Raises:
         UsageError: A worker process was killed from outside.
     """
+    seen = settings.store.stamps(cells) if seen is None else seen
     timed = [cell for cell in cells if benchmark_named(cell.benchmark).is_timed]
     others = [cell for cell in cells if cell not in timed]
-    _run_groups(beside.groups_of(others, settings), settings, jobs, report)
-    _run_groups(beside.groups_of(timed, settings), settings, 1, report)
+    left: list[Cell] = []
+    for part, processes in ((others, jobs), (timed, 1)):
+        elsewhere = _run_groups(beside.groups_of(part, settings), settings, processes, report, seen)
+        _tell_of(elsewhere, settings, report, waits)
+        pause = POLL_SECONDS
+        while elsewhere and waits:
+            time.sleep(pause)
+            pause = min(1.5 * pause, LONGEST_PAUSE_SECONDS)
+            elsewhere = [c for c in elsewhere if ended_elsewhere(c, settings, report, seen) is None]
+            free = [c for c in elsewhere if _is_free(c, settings)]
+            groups = beside.groups_of(free, settings)
+            again = _run_groups(groups, settings, processes, report, seen)
+            elsewhere = [c for c in elsewhere if c not in free] + again
+        left += elsewhere
+    return left
+
+
+def _is_free(cell: Cell, settings: Settings) -> bool:
+    return all(is_free(settings.lock_of(one)) for one in {cell, cell.base})
+
+
+def _tell_of(cells: Sequence[Cell], settings: Settings, report: Report, waits: bool) -> None:
+    """Say which cells are another run's, and whose."""
+    for cell in cells:
+        one = cell if not is_free(settings.lock_of(cell)) else cell.base
+        what = "waited for" if waits else "left to it"
+        report(
+            Event(
+                cell,
+                note=f"{cell}: {Lock(settings.lock_of(one)).owner} is at work on {one}; {what}",
+            )
+        )
 
 
 def _run_groups(
-    groups: Sequence[Sequence[Cell]], settings: Settings, jobs: int, report: Report
-) -> None:
+    groups: Sequence[Sequence[Cell]], settings: Settings, jobs: int, report: Report, seen: Seen
+) -> list[Cell]:
     if jobs == 1 or len(groups) <= 1:
-        for group in groups:
-            beside.run(group, settings, report)
-        return
+        return [cell for group in groups for cell in beside.run(group, settings, report, seen)]
     spawn = multiprocessing.get_context("spawn")
     events: Events = spawn.Queue()
     with ProcessPoolExecutor(
         min(jobs, len(groups)), mp_context=spawn, initializer=_start_worker, initargs=(events,)
     ) as pool:
-        running = {pool.submit(_run_group_in_worker, group, settings) for group in groups}
+        running = {
+            pool.submit(_run_group_in_worker, group, settings, {c: seen.get(c) for c in group})
+            for group in groups
+        }
         try:
-            _follow(running, events, report)
+            return _follow(running, events, report)
         except BrokenProcessPool as error:
             raise UsageError(
                 "a worker process was killed (out of memory?); finished cells are kept: "
@@ -81,13 +136,15 @@ def _run_groups(
             raise
 
 
-def _follow(running: set[Future[None]], events: Events, report: Report) -> None:
+def _follow(running: set[Future[list[Cell]]], events: Events, report: Report) -> list[Cell]:
+    elsewhere: list[Cell] = []
     while running:
         done, running = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         _pass_on(events, report)
         for future in done:
-            future.result()
+            elsewhere += future.result()
     _pass_on(events, report, wait_seconds=POLL_SECONDS)
+    return elsewhere
 
 
 def _pass_on(events: Events, report: Report, wait_seconds: float = 0.0) -> None:
@@ -98,12 +155,12 @@ def _pass_on(events: Events, report: Report, wait_seconds: float = 0.0) -> None:
         return
 
 
-def _run_group_in_worker(cells: Sequence[Cell], settings: Settings) -> None:
+def _run_group_in_worker(cells: Sequence[Cell], settings: Settings, seen: Seen) -> list[Cell]:
     global _is_running
     assert _events is not None
     _is_running = True
     try:
-        beside.run(cells, settings, _events.put)
+        return beside.run(cells, settings, _events.put, seen)
     except KeyboardInterrupt:
         # The cell's record is written; a worker that went on would take the next group.
         os._exit(INTERRUPTED)

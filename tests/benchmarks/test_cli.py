@@ -57,7 +57,7 @@ def test_records_that_will_be_drafts_are_announced(
     monkeypatch.setattr(
         cli.provenance, "code", lambda: {"commit": "0", "dirty": dirty, "trees": {}}
     )
-    monkeypatch.setattr(cli, "run_many", lambda *_: None)
+    monkeypatch.setattr(cli, "run_many", lambda *_, **__: None)
     assert main(["run", CELL, *paths, "--scale", scale]) == 0
     error = capsys.readouterr().err
     assert ("these records will be drafts" in error) == is_told
