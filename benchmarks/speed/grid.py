@@ -101,7 +101,7 @@ def measure(
         NotWhole: A cell failed.
     """
     joined = f"{side_by_side} side by side"
-    ways: dict[str, Callable[[Settings], None]] = {
+    ways: dict[str, Callable[[Settings], object]] = {
         OWN: lambda there: _each_alone(cells, there),
         SHARED: lambda there: run_many(cells, there, 1, _check),
         joined: lambda there: run_many(cells, replace(there, side_by_side=side_by_side), 1, _check),
