@@ -1,4 +1,4 @@
-"""Cells that train side by side: in which groups, and what becomes of each of them."""
+"""Cells that train together in one forward pass: their groups, and the result of each cell."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from benchmarks.harness.time_limit import time_limit
 
 
 def forward_key(cell: Cell, settings: Settings) -> str | None:
-    """Return what a cell has to have in common with those that it trains beside.
+    """Return a key that is equal for all cells that can share a forward pass.
 
-    None: it trains alone, because of its method, its benchmark, or since nobody asked for more.
+    None: the cell trains alone, because of its method or benchmark, or because ``--side-by-side`` is off.
     """
     if settings.side_by_side < 2:
         return None
@@ -45,10 +45,10 @@ def forward_key(cell: Cell, settings: Settings) -> str | None:
 
 
 def groups_of(cells: Sequence[Cell], settings: Settings) -> list[list[Cell]]:
-    """Return the cells by the process that runs them.
+    """Group the cells by the process that runs them.
 
-    Cells of one base, task and seed stay together, for their stage 1; all cells of a task that can train side
-    by side do.
+    Cells of one base, task and seed share a group, for their stage 1. All cells of a task that can share a
+    forward pass share a group, too.
     """
     groups: defaultdict[Hashable, list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -78,13 +78,15 @@ def run(
 
 
 def told(cells: Sequence[Cell], settings: Settings) -> list[str]:
-    """Say which cells train side by side, and which alone."""
+    """Return lines that say how many cells share a forward pass, and which methods train alone."""
     if settings.side_by_side < 2:
         return []
     keys = [forward_key(cell, settings) for cell in cells]
     alone = Counter(cell.method for cell, key in zip(cells, keys, strict=True) if key is None)
     count = len(cells) - alone.total()
-    lines = [f"side by side, up to {settings.side_by_side} at once: {count} of {len(cells)} cells"]
+    lines = [
+        f"in one forward pass, up to {settings.side_by_side} at once: {count} of {len(cells)} cells"
+    ]
     if alone:
         some = ", ".join(list(alone)[:6]) + (
             f" and {len(alone) - 6} more" if len(alone) > 6 else ""
@@ -128,13 +130,13 @@ def _run_ours(
 def _run_joined(
     cells: Sequence[Cell], settings: Settings, report: Report, kept: frozenset[Cell]
 ) -> None:
-    """Run cells together; what goes wrong with all of them has each go on alone.
+    """Run cells in one forward pass. If all of them fail together, each continues alone.
 
     Args:
         cells: The cells.
         settings: How to run.
         report: Told of each epoch, and of the ends.
-        kept: Cells that nobody asked for: they run for their checkpoints.
+        kept: Cells that were not selected: they run for their checkpoints.
     """
     of = {cell: without_end(report) if cell in kept else report for cell in cells}
     left = {cell: Attempt(cell, settings, of[cell], keep_fresh=cell in kept) for cell in cells}

@@ -1,7 +1,7 @@
 """Cells, the unit of work, and the selectors that choose them.
 
 A cell is ``benchmark/backbone/task/method/seed``. A selector is that path with globs; parts that are
-left out at its end match everything. The record of a cell lies at its path.
+left out at its end match everything. A cell's path is also the path of its record.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def path(self) -> PurePosixPath:
-        """Where the record lies, below the folder of its scale."""
+        """The path of the record in the folder of its scale."""
         return PurePosixPath(*self.parts[:-1], f"{self.seed}.json")
 
     @property

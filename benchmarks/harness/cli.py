@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {told(error)}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("\nstopped; finished cells are kept, run the same command to go on", file=sys.stderr)
+        print(
+            "\nstopped; finished cells are kept, run the same command to continue", file=sys.stderr
+        )
         return SOME_FAILED
 
 
@@ -123,8 +125,8 @@ def run(options: argparse.Namespace) -> int:
     settings.store.remove_leftovers()
     if options.scale not in DRAFT_SCALES and provenance.code()["dirty"]:
         print(
-            f"warning: there are changes that are not committed: these records will be drafts, which tables "
-            f"at scale {options.scale} leave out (python -m reports build --draft takes them)",
+            f"warning: uncommitted changes: these records will be drafts, which tables at scale "
+            f"{options.scale} leave out (python -m reports build --draft shows them)",
             file=sys.stderr,
         )
     with Progress(len(todo)) as progress:
@@ -160,7 +162,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Check every record: whole, unaltered, at its own path, with numbers that can be."""
+    """Check every record: complete, unaltered, at its own path, with possible numbers."""
     settings = _settings(options)
     wrong, count = 0, 0
     if not settings.store.root.exists():
@@ -245,7 +247,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         if hasattr(options, name)
     }
     if chosen.get("plain") and chosen.get("side_by_side"):
-        raise UsageError("--side-by-side is a shortcut, and --plain takes none: leave one out")
+        raise UsageError(
+            "--plain turns off all shortcuts, and --side-by-side is one: use one of them"
+        )
     overrides = dict(getattr(options, "set", None) or [])
     if getattr(options, "jobs", None) is not None:
         OPTIONS["--jobs"].checked("--jobs", options.jobs)
@@ -255,7 +259,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _weights(text: str) -> tuple[Path | None, str]:
-    """Return the file that ``--weights`` names, if it is one, and what the configuration says of it."""
+    """Return the file that ``--weights`` names, if it is one, and its name in the configuration."""
     from benchmarks import weights  # it brings timm, which no other option needs
 
     file = Path(text)
@@ -294,7 +298,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--scale", default="smoke", help="smoke (default), micro or paper")
     common.add_argument("--results", type=Path, default=Path("results"), help="root of the records")
 
-    listing = commands.add_parser("ls", parents=[common], help="list what there is")
+    listing = commands.add_parser(
+        "ls", parents=[common], help="list benchmarks, their tasks and methods, or cells"
+    )
     listing.add_argument("selector", nargs="?", help="a benchmark, or a selector of cells")
     listing.set_defaults(command=ls)
 
@@ -313,20 +319,24 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--cover", action="store_true", help="of these cells, run the fewest that touch "
                          "everything: each method of each backbone, on one task")  # fmt: skip
     running.add_argument("--rerun", choices=("missing", "failed", "all"), default="failed",
-                         help="what to run besides what is missing (default: failed and stale)")  # fmt: skip
+                         help="which cells run besides missing ones (default: failed and stale)")  # fmt: skip
     running.add_argument("--skip-missing", action="store_true",
-                         help="leave out cells whose data or weights are not there")  # fmt: skip
-    running.add_argument("--on", metavar="NAME", help="with --dry-run: how long on this GPU or "
-                         "processor, such as 'NVIDIA H200', by what was measured on it")  # fmt: skip
+                         help="leave out cells whose data or weights are missing")  # fmt: skip
+    running.add_argument("--on", metavar="NAME", help="with --dry-run: estimate the time on this GPU "
+                         "or processor, such as 'NVIDIA H200', from speeds measured on it")  # fmt: skip
     running.set_defaults(command=run)
 
     add_sweep(commands, how_to_run=_how_to_run(), settings_of=_settings)
 
-    counting = commands.add_parser("status", parents=[common], help="count what is done")
+    counting = commands.add_parser(
+        "status", parents=[common], help="count finished, failed and missing cells"
+    )
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
     counting.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
                           help="count records of a run with this setting")  # fmt: skip
-    counting.add_argument("--weights", metavar="FILE|NAME", help="... or with these weights")
+    counting.add_argument(
+        "--weights", metavar="FILE|NAME", help="count records of a run with these weights"
+    )
     counting.set_defaults(command=status)
 
     verifying = commands.add_parser("verify", parents=[common], help="check all records")
@@ -343,20 +353,20 @@ def _how_to_run() -> argparse.ArgumentParser:
     add("--device", default="auto", help="cpu, cuda, or auto (default)")
     add("--set", type=assignment, action="append", metavar="NAME=VALUE",
         help="replace a declared setting, such as stage1.learning_rate=0.1")  # fmt: skip
-    add("--timeout-seconds", type=float, help="limit for one cell")
+    add("--timeout-seconds", type=float, help="time limit of one cell")
     add("--data", type=Path, default=Path("data"), help="root of the packed data")
     add("--work", type=Path, default=Path("work"), help="root of checkpoints")
     add("--weights", metavar="FILE|NAME", help="weights of the backbone: a file (.safetensors, .pth, .npz) "
         "or timm's name of a checkpoint")  # fmt: skip
     add("--no-caching", dest="caching", action="store_false",
-        help="compute features of frozen parts anew in each epoch: the same numbers, later")  # fmt: skip
+        help="do not cache features of frozen parts: the same numbers, but slower")  # fmt: skip
     add("--wait-for-checkpoints", dest="waits", action="store_true",
-        help="begin no epoch before the last one is on disk; else it is written beside training")  # fmt: skip
+        help="wait for each checkpoint to be written (default: write it during the next epoch)")  # fmt: skip
     add("--plain", action="store_true",
-        help="no shortcut at all: the two above, and AdamW a tensor at a time, frozen matrices rounded "
-        "in each pass; the same numbers but for rounding")  # fmt: skip
+        help="turn all shortcuts off: the two above, AdamW as one kernel, frozen matrices stored in "
+        "bfloat16; the same numbers up to rounding")  # fmt: skip
     add("--side-by-side", type=whole, default=0, metavar="K",
-        help="train up to K LoRA cells of a task in one forward pass; for a GPU (default: no)")  # fmt: skip
+        help="train up to K LoRA cells of a task in one forward pass; for GPUs (default: off)")  # fmt: skip
     add("--dry-run", action="store_true",
-        help="say what would run, what is missing and how long it takes; stop")  # fmt: skip
+        help="print what would run, what is missing and the estimated time, then stop")  # fmt: skip
     return how

@@ -1,4 +1,4 @@
-"""What a run is going to do, before it does it: what is refused, what is missing, how long it takes."""
+"""What is checked and printed before a run: refused settings, missing data, the estimated time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from data_prep.progress import Bar
 
 
 def only_at_hand(chosen: Sequence[Cell], settings: Settings) -> list[Cell]:
-    """Return the cells whose device is at hand; say how many are left out."""
+    """Return the cells whose device this machine has; print how many are left out."""
     cells, absent = at_hand(chosen, settings)
     for device, count in absent.items():
-        text = f"{count} of {len(chosen)} cells are of the device {device}, which is not at hand"
+        text = f"{count} of {len(chosen)} cells need the device {device}, which is not available"
         if settings.device != "auto":
             text += f" with --device {settings.device}"
         if not cells:
@@ -46,7 +46,7 @@ def check_overrides(cells: Sequence[Cell], settings: Settings) -> None:
     weights = settings.overrides.get("backbone.weights", "random")
     if weights != "random" and len(backbones) > 1:
         raise UsageError(
-            f"--weights are those of one backbone, and the selector chooses {', '.join(backbones)}"
+            f"--weights are for one backbone, but the selector has {', '.join(backbones)}"
         )
 
 
@@ -54,7 +54,7 @@ DATA_OR_WEIGHTS = ("data.variant", "backbone.weights")
 
 
 def refuse_replacing(todo: Sequence[Cell], settings: Settings, rerun: str) -> None:
-    """Refuse to replace good records that are of other data or other weights, unless asked to."""
+    """Refuse to replace good records of other data or weights, unless ``rerun`` is "all"."""
     if rerun == "all":
         return
     for cell in todo:
@@ -70,7 +70,7 @@ def refuse_replacing(todo: Sequence[Cell], settings: Settings, rerun: str) -> No
             if before != after:
                 raise UsageError(
                     f"{settings.store.path(cell)} is a record with {name} {before}, this run has {after}: "
-                    "--results DIR keeps them apart, --rerun all replaces it"
+                    "use another folder (--results DIR), or replace it (--rerun all)"
                 )
 
 
@@ -81,14 +81,14 @@ def foretell(
     jobs: int,
     kind: str | None = None,
 ) -> int:
-    """Print what would run, what is missing for it, and how long it would take.
+    """Print what would run, what is missing, and the estimated time.
 
     Args:
         todo: The cells that would run.
-        missing: What is not there -> the cells that need it.
+        missing: What is missing -> the cells that need it.
         settings: How they would run.
         jobs: Processes.
-        kind: The kind of GPU or processor that is asked about; None: what is at hand.
+        kind: Name of the GPU or processor for the estimate; None: this machine's.
     """
     for cell in todo:
         print(f"would run {cell} ({settings.state(cell).value})")
@@ -96,7 +96,7 @@ def foretell(
         print(f"missing for {len(cells)} of them: {text}")
     first = stage1_runs(todo, settings)
     if first:
-        print(f"before them, stage 1, of which no checkpoint is kept: {len(first)} runs")
+        print(f"before them, stage 1 runs without a stored checkpoint: {len(first)}")
     for line in beside.told(todo, settings):
         print(line)
     for line in estimated([*first, *todo], settings, jobs, kind, tables=True):
@@ -112,14 +112,14 @@ def estimated(
     *,
     tables: bool = False,
 ) -> list[str]:
-    """Say how long cells take; what neither speeds nor records tell is measured here, under a bar.
+    """Estimate the time of cells; a method without measured speeds or records is timed here, under a bar.
 
     Args:
         cells: The cells.
         settings: How they run.
         jobs: Processes.
-        kind: Name of a GPU or processor that is not at hand; None: the one that is.
-        tables: Say it of the whole tables of their benchmarks, too.
+        kind: Name of another GPU or processor; None: this machine's.
+        tables: Estimate the whole tables of their benchmarks, too.
     """
     here = kind_of(default_device(settings.device))
     told: dict[str, None] = {}
@@ -160,14 +160,16 @@ def estimated(
 
 
 def without(todo: list[Cell], missing: Mapping[str, Sequence[Cell]], *, skip: bool) -> list[Cell]:
-    """Return the cells that have what they need; refuse them all unless others may be left out."""
+    """Return the cells whose data and weights exist; raise if some lack them and ``skip`` is False."""
     if not missing:
         return todo
     left_out = {cell for cells in missing.values() for cell in cells}
     left = [cell for cell in todo if cell not in left_out]
     first, more = next(iter(missing)), len(missing) - 1
     if skip and left:
-        print(f"left out: {len(left_out)} of {len(todo)} cells, for want of data or weights")
+        print(
+            f"left out: {len(left_out)} of {len(todo)} cells, because data or weights are missing"
+        )
         return left
     others = f" (and {more} more are missing: --dry-run lists them)" if more else ""
     hint = "; --skip-missing runs the other cells" if left and not skip else ""

@@ -22,13 +22,13 @@ from benchmarks.harness.sweep_choice import Comparison, compare, entries, outliv
 from benchmarks.harness.sweep_file import ALL, file_of, read, seeds_in_words, write
 from benchmarks.harness.workers import run_many
 
-EPILOG = """candidates are trained without the validation images and compared on them alone:
+EPILOG = """candidates are trained without the validation images and compared on them:
   python -m benchmarks sweep 'vtab1k/vit_micro/*/lora-r8+linear' --try stage2.weight=0.03,0.1,0.3 --seeds 0
-exit codes: 0 done, 1 some trials failed (to diverge is an answer), 2 wrong usage, 3 something is missing"""
+exit codes: 0 done, 1 some trials failed (diverged ones do not count), 2 wrong usage, 3 incomplete"""
 
 
 def sweep(options: argparse.Namespace, settings: Settings) -> int:
-    """Run the trials that are not done, print how the candidates compare, and write what is chosen."""
+    """Run the missing trials, print the comparison of the candidates, and write the choice."""
     check_overrides(select(options.selectors, options.scale), settings)
     require_device(settings.device)
     planned = plan(options.selectors, _tries(options.tries), settings, options.seeds)
@@ -66,7 +66,7 @@ def _choose(planned: Sweep, by: str, out: Path) -> int:
         print(f"\nwritten: {out}")
         default = file_of(planned.cells[0].benchmark)
         if out.absolute() != default:
-            print(f"runs do not read it: they read {default.name} of the benchmark")
+            print(f"note: runs do not read this file; they read the benchmark's {default.name}")
         for entry in outlived(read(out), chosen):
             print(
                 f"still there, and before the choice for all tasks: {entry.setting} for {entry.task}"
@@ -108,7 +108,7 @@ def _print(comparison: Comparison, planned: Sweep) -> None:
     if len(best) > 1:
         print(f"{len(best)} candidates are tied: the first listed is chosen")
     if not best:
-        print("nothing is chosen: no candidate came to the end of all its trials")
+        print("nothing is chosen: no candidate finished all its trials")
 
 
 def _note(comparison: Comparison, index: int, best: Sequence[int]) -> str:
@@ -195,14 +195,14 @@ def add_sweep(
     add = parser.add_argument
     add("selectors", nargs="+", metavar="SELECTOR")
     add("--try", dest="tries", type=_try, action="append", required=True, metavar="NAME=V1,V2",
-        help="values to choose from; several --try make a product")  # fmt: skip
+        help="candidate values; several --try make a product")  # fmt: skip
     add("--by", choices=("all", "task"), default="all",
         help="one value for all chosen tasks (default), or one for each task")  # fmt: skip
-    add("--seeds", type=_seeds, metavar="S1,S2", help="only these of the chosen seeds")
+    add("--seeds", type=_seeds, metavar="S1,S2", help="use only these seeds")
     add(
         "--out",
         type=Path,
-        help="file of choices (default: the benchmark's swept.toml, which runs read)",
+        help="file for the choices (default: the benchmark's swept.toml, which runs read)",
     )
     add("--scale", default="smoke", help="smoke (default), micro or paper")
     parser.set_defaults(command=lambda options: sweep(options, settings_of(options)))

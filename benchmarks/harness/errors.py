@@ -12,24 +12,24 @@ DONE, SOME_FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 
 
 def output_closed() -> int:
-    """Return the exit code when the reader of our output, ``head`` perhaps, has seen enough."""
+    """Return the exit code for a closed output, for instance by ``head``."""
     # Python would complain at its exit, when it writes out what is left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE
 
 
 def told(error: OSError) -> str:
-    """Return one line about what the operating system refuses."""
+    """Return an error of the operating system as one line."""
     what = error.strerror or str(error) or type(error).__name__
     return f"{shortened(str(error.filename))}: {what}" if error.filename else what
 
 
 class TimeLimit(Exception):
-    """A cell took longer than it may."""
+    """A cell exceeded its time limit."""
 
 
 class UsageError(Exception):
-    """What was asked for does not exist or cannot be done; the message fits on one line."""
+    """A request that does not exist or cannot be done; the message is one line."""
 
 
 def shortened(text: str) -> str:

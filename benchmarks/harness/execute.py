@@ -1,4 +1,4 @@
-"""Runs one cell, or the cells that share a stage 1; a failed cell is a record, not a stop."""
+"""Runs one cell, or the cells that share a stage 1. A failed cell is a record and does not stop the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ default); everything."""
 
 @dataclass(frozen=True)
 class Event:
-    """News of a cell: its end (``trace``: the stack of a defect), an epoch of it, or a note for people."""
+    """An event of a cell: its end (``trace``: the stack of a defect), an epoch, or a note to print."""
 
     cell: Cell
     status: str | None = None
@@ -89,7 +89,7 @@ def lacking(
 
 
 def _joined(found: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
-    """Say once what is missing for several tasks in the same way."""
+    """Join equal messages about several tasks into one."""
     alike: defaultdict[str, list[Cell]] = defaultdict(list)
     for text, cells in found.items():
         alike[text.replace(f"{cells[0].benchmark}/{cells[0].task}", "\0")].extend(cells)
@@ -106,13 +106,13 @@ def _joined(found: dict[str, list[Cell]]) -> dict[str, list[Cell]]:
 
 
 def stage1_runs(cells: Sequence[Cell], settings: Settings) -> list[Cell]:
-    """Return the stage-1 cells that have to run before some of the cells, though they are not among them."""
+    """Return the stage-1 cells that are not among the cells, but must run before them."""
     bases = {cell.base: cell for cell in cells if cell != cell.base and cell.base not in cells}
     return [base for base, cell in bases.items() if not has_stage1(cell, settings)]
 
 
 def expected_seconds(cell: Cell, settings: Settings) -> tuple[float, str] | None:
-    """Measure a few steps of a cell; return how long it will take, and what was measured.
+    """Time a few steps of a cell; return its expected seconds, and a line about the measurement.
 
     None if its runner cannot tell.
     """
@@ -144,7 +144,7 @@ class Attempt:
         self.started = datetime.now(UTC)
 
     def end(self, found: Outcome | BaseException) -> str:
-        """Write the record of what was measured, or of what went wrong; return its status."""
+        """Write the record of the results or of the error; return its status."""
         cell, settings = self.cell, self.settings
         try:
             record = self._record(found)
@@ -200,7 +200,7 @@ def is_end_of_job(problem: Exception) -> bool:
 
 
 def run_cell(cell: Cell, settings: Settings, report: Report, *, keep_fresh: bool = False) -> str:
-    """Run one cell, write its record whatever happens, and return its status.
+    """Run one cell, write its record also if it fails, and return its status.
 
     Args:
         cell: The cell.
@@ -289,7 +289,7 @@ def ended_elsewhere(cell: Cell, settings: Settings, report: Report, seen: Seen) 
 
 
 def without_end(report: Report) -> Report:
-    """Pass on the epochs of a stage 1 that was not asked for itself, but not its end."""
+    """Report the epochs, but not the end, of a stage 1 that was not selected."""
     return lambda event: report(event) if event.status is None else None
 
 
@@ -305,7 +305,7 @@ def runner_of(cell: Cell) -> Any:
 
 
 def context_of(settings: Settings, device: str, report: Report | None = None) -> Context:
-    """Return what a runner is given besides the cell; ``report`` is told of each epoch."""
+    """Return the context that a runner gets besides the cell; ``report`` gets each epoch."""
 
     def on_epoch(cell: Cell, epoch: int, epochs: int) -> None:
         if report is not None:
@@ -325,7 +325,7 @@ def context_of(settings: Settings, device: str, report: Report | None = None) ->
 
 
 def prepare_process(settings: Settings) -> None:
-    """Set torch's threads and its choice of algorithms."""
+    """Set torch's number of threads and deterministic algorithms."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -334,7 +334,7 @@ def prepare_process(settings: Settings) -> None:
 
 
 def _verdict(found: Outcome | BaseException) -> tuple[str, str | None]:
-    """Return the status, and for all but ``ok`` one line of what went wrong."""
+    """Return the status and, unless it is ``ok``, one line about the error."""
     if isinstance(found, Outcome):
         return "ok", None
     if isinstance(found, Exception):

@@ -1,4 +1,4 @@
-"""How long cells will take, and by what it is known: measured speeds, earlier records, or a few steps."""
+"""Estimates the time of cells from measured speeds, earlier records, or a few timed steps."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NOT_KNOWN = "not known"
 
 @dataclass(frozen=True)
 class Expected:
-    """How long a cell will take.
+    """The expected time of a cell.
 
     Attributes:
-        seconds: One process, nothing beside it but what trains side by side.
+        seconds: In one process on an idle machine; cells that share a forward pass run together.
         source: By what: ``SPEEDS``, ``RECORDS``, ``STEPS``, or what a person said.
-        told: The pace, for people.
+        told: The step time, as text.
         where: What was measured.
     """
 
@@ -46,7 +46,7 @@ Ask = Callable[[Cell], Expected | None]
 
 
 class Forecast:
-    """What is known of the seconds of cells on one kind of device."""
+    """Known times of cells on one kind of device."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Forecast:
             settings: Its store has the records.
             kind: Name of the GPU or processor; None: not known.
             any_device: Records of cells count whatever they ran on.
-            otherwise: Asked of cells that neither measured speeds nor records speak of.
+            otherwise: Called for cells without measured speeds or records.
         """
         self.settings, self.kind, self.otherwise = settings, kind, otherwise
         device = None if any_device else kind
@@ -70,11 +70,11 @@ class Forecast:
         self._measured: Measured | None = None
 
     def expected(self, cell: Cell) -> Expected | None:
-        """Return how long a cell will take; None: nobody knows."""
+        """Return the expected time of a cell; None: unknown."""
         return self.known(cell) or self.otherwise(cell) or self._like_others(cell)
 
     def known(self, cell: Cell) -> Expected | None:
-        """Return how long a cell will take by what is on file."""
+        """Return the expected time of a cell from measured speeds or records."""
         is_beside = forward_key(cell, self.settings) is not None
         if found := self._by_speeds(cell, is_beside):
             return found
@@ -102,7 +102,7 @@ class Forecast:
         return Expected(seconds_at(cell, config, pace), SPEEDS, told, where)
 
     def _like_others(self, cell: Cell) -> Expected | None:
-        """Take the other methods of its benchmark for a cell of one that nothing is known of."""
+        """Estimate a cell from other methods of its benchmark if its own method is unknown."""
         same = [
             seconds
             for (benchmark, *_), found in self._known.items()
@@ -113,7 +113,7 @@ class Forecast:
 
 
 def estimate(cells: Sequence[Cell], forecast: Forecast, jobs: int) -> str:
-    """Say how long cells will take, and by what.
+    """Return a line with the expected time of cells, and its source.
 
     Args:
         cells: The cells that will run.
@@ -135,11 +135,11 @@ def estimate(cells: Sequence[Cell], forecast: Forecast, jobs: int) -> str:
     if not unknown:
         return f"cells to run: {len(cells)}, {how}"
     some = f"; the other {known} take {how}" if known else ""
-    return f"cells to run: {len(cells)}; no record of this scale says how long {unknown} of them take{some}"
+    return f"cells to run: {len(cells)}; no record of this scale has the time of {unknown} of them{some}"
 
 
 def by_table(benchmarks: Sequence[str], forecast: Forecast, jobs: int) -> str | None:
-    """Say how long the tables of benchmarks take in whole, and what is missing of them; None: there are none.
+    """Return the expected time of the benchmarks' whole tables, and of their missing cells; None: no table.
 
     Stage-1 runs count once in each table that starts from them.
 
@@ -171,9 +171,7 @@ def by_table(benchmarks: Sequence[str], forecast: Forecast, jobs: int) -> str | 
                 duration(whole) if is_known else NOT_KNOWN,
                 len(missing),
                 (duration(left) if is_known else NOT_KNOWN) if missing else "",
-                f"without {unknown} cells of which nothing is known"
-                if is_known and unknown
-                else "",
+                f"without {unknown} cells of unknown time" if is_known and unknown else "",
             ]
         )
     headers = ["table", "cells", "all of them", "missing", "those", ""]

@@ -1,4 +1,4 @@
-"""What a person sees while cells run: a bar with the cell's name, rate and time left; in a log, lines."""
+"""Progress of a run: a bar with the cell's name, rate and time left; in a log, lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Pace", "Progress", "default_jobs", "duration", "recorded_seconds"]
 
 
 class Progress:
-    """A bar over cells; failures are printed above it as they come."""
+    """A bar over cells; failures are printed above it."""
 
     def __init__(self, total: int) -> None:
         """Open a bar over ``total`` cells."""
@@ -40,7 +40,7 @@ class Progress:
         self._bar.close()
 
     def tell(self, event: Event) -> None:
-        """Take in an event of a cell."""
+        """Handle an event of a cell."""
         if event.note is not None:
             Bar.write(event.note)
             return
@@ -60,7 +60,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in a unit that people read."""
+    """Return seconds as text in seconds, minutes or hours."""
     if seconds < 120:
         return f"{max(1, seconds):.0f} s"
     if seconds < 7200:
@@ -96,7 +96,7 @@ def recorded_seconds(
 
 
 def default_jobs(device: str) -> int:
-    """Return how many processes to use: one on a GPU, else one for each core that we may use."""
+    """Return the default number of processes: one on a GPU, else one for each usable core."""
     if device == "auto":
         import torch
 

@@ -1,4 +1,4 @@
-"""The record of a cell, schema ``resora.result/1``: one JSON object that says all there is to say.
+"""The record of a cell, schema ``resora.result/1``: one JSON object with everything about the run.
 
 Built from what a runner measured (``Outcome``) and where it ran, checked against the list of fields
 below, sealed with a hash over itself. Unknown is null. Only ``store.py`` writes records.
@@ -91,7 +91,7 @@ class Outcome:
 
 
 class InvalidRecord(Exception):
-    """A file in the store is not a whole, unaltered record; the message says what is wrong."""
+    """A file in the store is not a complete, unaltered record; the message gives the fault."""
 
 
 def build_record(
@@ -107,7 +107,7 @@ def build_record(
     where: dict[str, Any],
     run: dict[str, Any],
 ) -> Record:
-    """Join what was asked, what was measured and where it ran, and seal it.
+    """Join the request, the results and the environment, and add the hash.
 
     Args:
         benchmark: The declaration of the cell's benchmark.
@@ -178,7 +178,7 @@ def parse(content: bytes) -> Any:
 def check(
     record: Any, cell: Cell, metrics: Iterable[Metric] = (), scale: str | None = None
 ) -> None:
-    """Raise ``InvalidRecord`` unless this is a whole and unaltered record of ``cell``.
+    """Raise ``InvalidRecord`` unless this is a complete and unaltered record of ``cell``.
 
     Args:
         record: What was read.
@@ -213,13 +213,13 @@ def check(
     _check_within(record)
     if scale is not None and named["scale"] != scale:
         raise InvalidRecord(
-            f"it is of the scale {named['scale']!r}, and lies among those of {scale!r}"
+            f"it is a record of the scale {named['scale']!r} in the folder of {scale!r}"
         )
     _check_values(record, {metric.name: metric for metric in metrics})
 
 
 def seal(record: Record) -> str:
-    """Return the sha256 over everything in a record but the seal itself."""
+    """Return the sha256 over everything in a record except the hash itself."""
     body = {key: value for key, value in record.items() if key != "record_sha256"}
     return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
@@ -249,7 +249,7 @@ def _check_within(record: Record) -> None:
 
 
 def _check_values(record: Record, metrics: Mapping[str, Metric]) -> None:
-    """Check that numbers are what such numbers can be."""
+    """Check that numbers are in their possible ranges."""
     for name in ("counts", "cost"):
         for key, value in _leaves(record[name], name):
             if value is not None and (name == "counts" or not isinstance(value, str)):

@@ -130,7 +130,7 @@ class Benchmark:
         tables: Tables of the paper that its records feed.
         runner: Module with ``run(cell, config, context) -> Outcome``; imported when a cell runs.
         configure: Resolves a cell's configuration and the source of each value.
-        is_timed: Whether its cells measure time: such a cell runs with no other beside it.
+        is_timed: Whether its cells measure time; such cells run one at a time.
         cover_task: The task on which `run --cover` runs each method once; None: the first.
         methods_on: The methods of a backbone that does not have all of them.
         why_not: Says why a method is not declared on a backbone, for people who ask for it; None: unknown.
@@ -220,7 +220,7 @@ def nest(flat: Mapping[str, Any]) -> Config:
 
 
 NEUTRAL: dict[str, Any] = {"training.precision": "fp32"}
-"""Settings that came later, with the value that stands for what was done before there was a choice."""
+"""Settings that were added later, with the value that equals the earlier behaviour."""
 
 
 def config_hash(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""The store: one JSON file a cell, below ``results/<scale>/``; the only place that writes records.
+"""The store: one JSON file a cell in ``results/<scale>/``. Only this module writes records.
 
 A record is written whole or not at all, and a record that is ``ok`` is never replaced by one that is
 not. The path is the identity, so git and people can find what they look for.
@@ -23,7 +23,7 @@ from benchmarks.harness.record import InvalidRecord, Record, check, parse
 from benchmarks.harness.registry import benchmark_named
 
 TEMPORARY = ".tmp-"
-"""Prefix of a file that is being written; one that is left over belongs to a killed process."""
+"""Prefix of a file that is being written. A killed process leaves such a file."""
 
 LEFTOVER = re.compile(rf"{re.escape(TEMPORARY)}\d+\.json-\d+")
 
@@ -38,7 +38,7 @@ Stamp = tuple[int, int, int]
 
 
 class State(Enum):
-    """What the store holds for a cell, against what is declared."""
+    """The state of a cell's record, compared with the declared configuration."""
 
     FRESH = "ok"
     STALE = "stale"  # ok, of another configuration or benchmark version
@@ -61,7 +61,7 @@ class Store:
         self.root, self.scale = Path(results) / scale, scale
 
     def path(self, cell: Cell) -> Path:
-        """Return where the record of a cell lies."""
+        """Return the path of a cell's record."""
         return self.root / cell.path
 
     def load(self, cell: Cell) -> Record | None:
@@ -78,7 +78,7 @@ class Store:
         return record
 
     def state(self, cell: Cell, expected_hash: str, version: int) -> State:
-        """Say how the record of a cell stands to the declared configuration."""
+        """Return the state of a cell's record for a configuration."""
         try:
             record = self.load(cell)
         except InvalidRecord:
@@ -93,7 +93,7 @@ class Store:
         )
 
     def write(self, cell: Cell, record: Record) -> bool:
-        """Write a record; return whether it was, or an ``ok`` one was kept instead.
+        """Write a record; return False if an ``ok`` record was kept instead.
 
         Raises:
             InvalidRecord: It is not a record of the cell.
@@ -121,7 +121,7 @@ class Store:
         return {cell: self.stamp(cell) for cell in cells}
 
     def require_room(self, cells: Iterable[Cell]) -> None:
-        """Find out that the records of cells can be written, before they are trained for nothing.
+        """Check that the records of cells can be written, before the cells are trained.
 
         Raises:
             UsageError: The folder cannot be made or written, or its disk is full.
@@ -157,7 +157,7 @@ class Store:
                 yield path, None
 
     def remove_leftovers(self, older_than_seconds: float = 3600.0) -> None:
-        """Delete what killed processes were writing; young files may be somebody's at work.
+        """Delete partial files of killed processes; young files may belong to a running process.
 
         Only what a record's own writer can have left is deleted: a file of its name at a cell's place.
         """
@@ -220,7 +220,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; what a full disk has cut off is removed."""
+    """Write a file atomically; a partial file on a full disk is removed."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -236,7 +236,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 def _put_aside(folder: Path) -> None:
-    """Rename a folder that lies where a record goes; what is in it stays."""
+    """Rename a folder that is at the path of a record; its content is kept."""
     for number in range(1000):
         aside = folder.with_name(f"{folder.name}.not-a-record-{number}")
         if not aside.exists():

@@ -1,4 +1,4 @@
-"""Tries candidates for what the paper leaves open, and chooses one on images that are held out of training.
+"""Tries candidates for settings that the paper does not give, and chooses one on held-out images.
 
 Every candidate is trained without the validation images and evaluated on these after the last epoch; the
 test split is never loaded. Trials are records of their own, below the work folder. They share stage 1
@@ -26,11 +26,11 @@ from benchmarks.harness.sweep_file import OF_STAGE2
 
 SWEPT = ("stage1.", "stage2.", "method.", "backbone.")
 IDENTITY = ("method.name", "backbone.name", "backbone.weights", "stage2.penalty")
-"""Settings that say what a cell is, rather than how it is trained."""
+"""Settings that identify a cell, and do not change its training."""
 
 SPLITS = ("data.train", "data.val", "data.test")
 FINISHED = ("ok", "diverged")
-"""Ends of a trial that would come again."""
+"""States of a trial that a repetition would not change."""
 
 FOLDER_LENGTH = 120
 
@@ -61,7 +61,7 @@ class Candidate:
 
 
 class Trial(NamedTuple):
-    """How far a candidate has come on one cell: ``missing`` is the status of what has not run."""
+    """The result of a candidate on one cell; the status ``missing`` means that it has not run."""
 
     status: str
     accuracy: float | None = None
@@ -70,7 +70,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is tried on what.
+    """Candidates and cells of a sweep.
 
     Attributes:
         cells: The cells that each candidate is trained on.
@@ -89,7 +89,7 @@ class Sweep:
     overrides: Mapping[str, Any]
 
     def settings_of(self, candidate: Candidate) -> Settings:
-        """Return how the trials of a candidate are run, and where their records are."""
+        """Return the settings of a candidate's trials, with the folder of their records."""
         return dataclasses.replace(
             self.settings,
             results=self.settings.results / candidate.folder,
@@ -97,7 +97,7 @@ class Sweep:
         )
 
     def trial(self, candidate: Candidate, cell: Cell) -> Trial:
-        """Return how far a candidate has come on a cell; a record of another configuration is none."""
+        """Return the result of a candidate on a cell; a record of another configuration does not count."""
         settings = self.settings_of(candidate)
         try:
             record = settings.store.load(cell)
@@ -109,11 +109,11 @@ class Sweep:
         return Trial(record["status"], primary_value(record), record)
 
     def todo(self, candidate: Candidate) -> list[Cell]:
-        """Return the cells that a candidate has not come to an end on."""
+        """Return the cells on which a candidate is not finished."""
         return [cell for cell in self.cells if self.trial(candidate, cell).status not in FINISHED]
 
     def forget_others(self, candidate: Candidate, cells: Sequence[Cell]) -> None:
-        """Delete trials of other configurations, which the store would keep if the new ones failed."""
+        """Delete trials of other configurations; otherwise the store would keep them if new trials failed."""
         for cell in cells:
             if self.trial(candidate, cell).status == "missing":
                 self.settings_of(candidate).store.path(cell).unlink(missing_ok=True)
@@ -136,14 +136,14 @@ def plan(
     cells = _of_seeds(select(selectors, settings.scale), seeds)
     names = {cell.benchmark for cell in cells}
     if len(names) > 1:
-        raise UsageError(f"a sweep is of one benchmark; chosen are {', '.join(sorted(names))}")
+        raise UsageError(f"a sweep needs one benchmark; chosen are {', '.join(sorted(names))}")
     _check_names(cells, tries, settings)
     typed = {name: _typed(name, values, cells, settings) for name, values in tries.items()}
     candidates = [
         Candidate(dict(zip(typed, values, strict=True))) for values in product(*typed.values())
     ]
     if len(candidates) < 2:
-        raise UsageError("a sweep chooses among candidates: --try NAME=V1,V2 has two or more")
+        raise UsageError("a sweep needs two or more candidates: --try NAME=V1,V2")
     train, split = _held_out(cells, settings)
     replaced = {"data.train": train, "data.val": None, "data.test": split}
     folder = settings.work / "sweeps"
@@ -183,11 +183,11 @@ def _check_names(cells: Sequence[Cell], tries: Tries, settings: Settings) -> Non
             raise unknown("setting", name, every, "python -m benchmarks show CELL")
         if not name.startswith(SWEPT) or name in IDENTITY:
             raise UsageError(
-                f"{name} is not for a sweep to choose; what is: "
-                f"{', '.join(f'{prefix}*' for prefix in SWEPT)}, but {', '.join(IDENTITY)}"
+                f"{name} cannot be swept; these can: "
+                f"{', '.join(f'{prefix}*' for prefix in SWEPT)}, except {', '.join(IDENTITY)}"
             )
         if name in settings.overrides:
-            raise UsageError(f"{name} is tried and set at once")
+            raise UsageError(f"{name} is in both --try and --set")
         for (_, method), cell in kinds.items():
             base = cell.base.method
             if method != base and not name.startswith(OF_STAGE2):
@@ -207,14 +207,14 @@ def _check_names(cells: Sequence[Cell], tries: Tries, settings: Settings) -> Non
 def _typed(
     name: str, values: Sequence[Any], cells: Sequence[Cell], settings: Settings
 ) -> list[Any]:
-    """Return values as the declared one is, so that 1 and 1.0 are the same candidate."""
+    """Return values with the type of the declared one, so that 1 and 1.0 are the same candidate."""
     now = _declared(cells[0], settings)[name]
     typed: list[Any] = []
     for given in values:
         value = float(given) if type(now) is float and type(given) is int else given
         if value is None or (now is not None and type(value) is not type(now)):
             raise UsageError(
-                f"{name}={_text(value)}: it is {_text(now)} now, another kind of value"
+                f"{name}={_text(value)} has another type than the present value, {_text(now)}"
             )
         if value in typed:
             raise UsageError(f"{name}={_text(value)} is listed twice")
@@ -230,7 +230,7 @@ def _declared(cell: Cell, settings: Settings) -> dict[str, Any]:
 
 
 def _held_out(cells: Sequence[Cell], settings: Settings) -> tuple[str, str]:
-    """Return the split to train on and the one to compare on; no image is in both, none is a test image."""
+    """Return the splits for training and comparing; they are disjoint and have no test image."""
     found = set()
     for cell in {cell.method: cell for cell in cells}.values():
         choices = _declared(cell, settings)
@@ -239,10 +239,10 @@ def _held_out(cells: Sequence[Cell], settings: Settings) -> tuple[str, str]:
             raise UsageError(f"{cell.benchmark} has no validation images to choose on")
         left = "+".join(part for part in train.split("+") if part != val)
         if not left or choices["data.test"] in (val, *left.split("+")):
-            raise UsageError(f"{cell.benchmark} does not hold its validation images apart")
+            raise UsageError(f"{cell.benchmark} does not hold out its validation images")
         found.add((left, val))
     if len(found) > 1:
-        raise UsageError("the chosen cells differ in what they train on: sweep them one by one")
+        raise UsageError("the chosen cells have different training splits: sweep them one by one")
     return found.pop()
 
 

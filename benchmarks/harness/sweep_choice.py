@@ -1,4 +1,4 @@
-"""Compares the candidates of a sweep, and says what was chosen and on what."""
+"""Compares the candidates of a sweep and chooses one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def tasks(self) -> list[str]:
-        """The tasks that are compared on."""
+        """The tasks of the comparison."""
         return list(dict.fromkeys(cell.task for cell in self.cells))
 
     def accuracy(self, index: int, task: str | None = None) -> float | None:
@@ -63,7 +63,7 @@ class Comparison:
         return [index for index, value in enumerate(rounded) if value == highest]
 
     def images(self) -> int:
-        """Return on how many images candidates are compared; seeds share them."""
+        """Return the number of images for the comparison; all seeds share them."""
         counts = {
             cell.task: trial.record["counts"]["n_evaluated"]
             for trials in self.trials
@@ -83,7 +83,7 @@ class Comparison:
 
 
 def compare(sweep: Sweep, by: str) -> list[Comparison]:
-    """Return what is to be chosen: one comparison a backbone and method, or also a task if ``by`` is so."""
+    """Return the comparisons: one for each backbone and method, and for each task if ``by`` is "task"."""
     found = []
     kinds = dict.fromkeys((cell.backbone, cell.method) for cell in sweep.cells)
     for backbone, method in kinds:
@@ -102,7 +102,7 @@ def compare(sweep: Sweep, by: str) -> list[Comparison]:
 
 
 def entries(sweep: Sweep, comparison: Comparison) -> list[Entry]:
-    """Return what the file of sweeps has of a comparison: an entry a setting; none if all failed.
+    """Return the entries of a comparison for the file of sweeps, one a setting; none if all failed.
 
     Raises:
         UsageError: Trials are of different data or weights.
@@ -182,6 +182,6 @@ def _commits(codes: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def outlived(kept: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """Return the choices for single tasks that go before new ones for all tasks."""
+    """Return choices for single tasks that have priority over new ones for all tasks."""
     general = {(*entry.key[:3], entry.setting) for entry in new if entry.task == ALL}
     return [e for e in kept if e.task != ALL and (*e.key[:3], e.setting) in general]

@@ -1,4 +1,4 @@
-"""``swept.toml``: what sweeps have chosen. People may read it, and a benchmark's ``configure`` does.
+"""``swept.toml``: the values that sweeps chose. A benchmark's ``configure`` reads it.
 
 An entry is one value of one setting, for one task or for all, with all that it was chosen on.
 """
@@ -25,7 +25,7 @@ ALL = "*"
 
 OF_STAGE2 = "stage2."
 FOLLOWING = ("learning_rate", "weight_decay")
-"""What a second stage has from the first, unless a sweep has chosen its own."""
+"""Settings that stage 2 takes from stage 1, unless a sweep chose others for it."""
 
 HEADER = (
     "# Written by `python -m benchmarks sweep`; a new choice takes the place of one with the same scale,\n"
@@ -51,7 +51,7 @@ class Entry:
     Attributes:
         scale: The scale that it was chosen at and is for.
         backbone: Name of the backbone.
-        method: Name of the method; a base method, but for a setting of a second stage.
+        method: Name of the method; a base method, except for a setting of stage 2.
         task: Name of the task, or ``*``.
         setting: Dotted name.
         value: The value.
@@ -89,12 +89,12 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
-        """What there is one entry of."""
+        """The key of an entry; a file has one entry a key."""
         return (self.scale, self.backbone, self.method, self.task, self.setting)
 
     @property
     def source(self) -> str:
-        """Where the value comes from, as records say it."""
+        """The source of the value, as in records."""
         candidates = ", ".join(map(_described, self.candidates))
         overrides = ", ".join(f"{name} {value}" for name, value in self.overrides.items())
         return (
@@ -109,12 +109,12 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
 
 
 def file_of(benchmark: str) -> Path:
-    """Return where the choices of a benchmark's sweeps are."""
+    """Return the file of a benchmark's sweeps."""
     return ROOT / "benchmarks" / benchmark / "hyperparameters" / "swept.toml"
 
 
 def entries_of(benchmark: str) -> tuple[Entry, ...]:
-    """Return what sweeps have chosen for a benchmark; nothing while there is no file."""
+    """Return the choices of a benchmark's sweeps; none if there is no file."""
     path = file_of(benchmark)
     try:
         return _read_once(path, path.stat().st_mtime_ns)
@@ -135,7 +135,7 @@ def read(path: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     if set(found) - {"choice"} or not isinstance(found.get("choice", []), list):
-        raise UsageError(f"{path} is not a file of sweeps, which has [[choice]] and nothing else")
+        raise UsageError(f"{path} is not a file of sweeps: it must have only [[choice]] tables")
     entries = [_entry(path, number, raw) for number, raw in enumerate(found.get("choice", []), 1)]
     keys = [entry.key for entry in entries]
     if twice := [key for key in keys if keys.count(key) > 1]:
@@ -144,7 +144,7 @@ def read(path: Path) -> list[Entry]:
 
 
 def write(path: Path, entries: Sequence[Entry]) -> None:
-    """Add entries to a file, in the place of those with the same key; the whole file or nothing.
+    """Add entries to a file, replacing those with the same key; the write is atomic.
 
     Raises:
         UsageError: What is there is not such a file, or it cannot be written.
@@ -166,7 +166,7 @@ def write(path: Path, entries: Sequence[Entry]) -> None:
 def with_choices(
     resolved: Mapping[str, Choice], entries: Iterable[Entry], cell: Cell, scale: str
 ) -> dict[str, Choice]:
-    """Return a cell's settings with what sweeps have chosen for it; its own task goes before all tasks.
+    """Return a cell's settings with the sweeps' choices; one for its own task has priority.
 
     What decides stage 1 is the base method's, so that all second stages of a base share its stage 1.
 

@@ -33,13 +33,13 @@ POLL_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 
 INTERRUPTED = 130
-"""Exit code of a worker that Ctrl-C has ended."""
+"""Exit code of a worker that Ctrl-C ended."""
 
 _events: Events | None = None
 """In a worker: the queue to the process that started it."""
 
 _is_running = False
-"""In a worker: whether it is running cells just now."""
+"""In a worker: whether it is running cells."""
 
 
 def run_many(
@@ -177,7 +177,7 @@ def _on_interrupt(signum: int, frame: object) -> None:
 
 
 def _start_worker(events: Events) -> None:
-    """Keep the queue, and end this worker when its parent is gone, even by ``kill -9``."""
+    """Store the queue, and end this worker when its parent ends, also after ``kill -9``."""
     global _events
     _events = events
     parent = multiprocessing.parent_process()

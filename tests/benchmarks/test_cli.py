@@ -123,7 +123,7 @@ def test_dry_run_lists_what_is_missing_and_measures_a_few_steps(capsys, settings
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "would run vtab1k/vit_micro/eurosat/lora-r8+linear/0 (missing)"
     assert lines[2].startswith("missing for 1 of them: the embedded data of vtab1k/eurosat are not")
-    assert lines[3] == "before them, stage 1, of which no checkpoint is kept: 1 runs"
+    assert lines[3] == "before them, stage 1 runs without a stored checkpoint: 1"
     assert re.search(
         r"lora-r8 on vit_micro: \S+ s a step \(median of \d+\), \S+ ms an image", lines[4]
     )
@@ -149,7 +149,7 @@ def test_cells_without_data_are_left_out_when_asked(capsys, paths):
     assert main(chosen) == 2
     assert "--skip-missing runs the other cells" in capsys.readouterr().err
     assert main([*chosen, "--skip-missing"]) == 0
-    assert "left out: 1 of 2 cells, for want of data or weights" in capsys.readouterr().out
+    assert "left out: 1 of 2 cells, because data or weights are missing" in capsys.readouterr().out
 
 
 def test_a_record_of_other_data_is_not_replaced_in_silence(capsys, paths, settings):
@@ -158,7 +158,7 @@ def test_a_record_of_other_data_is_not_replaced_in_silence(capsys, paths, settin
     assert main(["run", CELL, *declared]) == 2
     error = capsys.readouterr().err
     assert "is a record with backbone.weights random, this run has vit_micro" in error
-    assert "--results DIR keeps them apart" in error
+    assert "use another folder (--results DIR)" in error
     assert main(["run", CELL, *declared, "--rerun=all"]) == 0
 
 
@@ -167,9 +167,7 @@ def test_weights_of_one_backbone_for_several_are_refused(capsys, paths, tmp_path
     file.write_bytes(b"x")
     rest = [path for path in paths if "weights" not in path]
     assert main(["run", "vtab1k/*/eurosat/linear", *rest, "--weights", str(file)]) == 2
-    assert (
-        "--weights are those of one backbone, and the selector chooses" in capsys.readouterr().err
-    )
+    assert "--weights are for one backbone, but the selector has" in capsys.readouterr().err
     assert main(["run", CELL, *rest, "--weights", str(file)]) == 2
     assert "vit_micro has its own weights" in capsys.readouterr().err
     assert main(["run", CELL, *rest, "--weights", "nowhere.npz"]) == 2

@@ -283,11 +283,11 @@ def test_cells_of_an_absent_device_are_left_out(capsys, tmp_path):
     options = ["--device=cpu", "--jobs=1", f"--results={tmp_path}"]
     assert main(["run", "cost/*/*/dtl-r2", *options, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "left out: 2 of 3 cells are of the device cuda" in out
+    assert "left out: 2 of 3 cells need the device cuda" in out
     assert "1 cells chosen" in out
     assert main(["run", "cost/*/cuda-*", *options]) == 2
     error = capsys.readouterr().err
-    assert "nothing to run: 10 of 10 cells are of the device cuda, which is not at hand" in error
+    assert "nothing to run: 10 of 10 cells need the device cuda, which is not available" in error
     assert error.count("\n") == 1
 
 

@@ -208,7 +208,7 @@ def test_whole_tables_and_what_is_missing_of_them(settings, tmp_path):
     )
     assert rows["table5"][1:4] == [str(cells), f"{total / 3600:,.0f} hours", str(cells - 1)]
     assert rows["table3"][2] == "not known"
-    assert "of which nothing is known" in rows["table2"][-1]
+    assert "of unknown time" in rows["table2"][-1]
 
 
 def test_a_dry_run_of_a_machine_that_is_not_at_hand(settings, capsys, tmp_path):

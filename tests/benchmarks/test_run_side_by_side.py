@@ -65,7 +65,7 @@ def test_the_command_gives_the_numbers_of_each_cell_alone(capsys, settings, path
     run(alone, *chosen)
     assert main(["run", *chosen, *paths, "--side-by-side=4"]) == 0
     printed = capsys.readouterr().out
-    assert "side by side, up to 4 at once: 7 of 8 cells" in printed
+    assert "in one forward pass, up to 4 at once: 7 of 8 cells" in printed
     assert "shares a forward pass: linear" in printed
     sizes = []
     for cell in select(chosen[:2], "smoke"):
@@ -111,7 +111,7 @@ def test_a_dry_run_tells_which_cells_share_a_forward_pass(capsys, paths):
     chosen = [f"{EUROSAT}/lora-r2*", "vtab1k/vit_micro/eurosat/moslora-r8"]
     assert main(["run", *chosen, *paths, "--side-by-side=8", "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "side by side, up to 8 at once: 6 of 7 cells" in printed
+    assert "in one forward pass, up to 8 at once: 6 of 7 cells" in printed
     assert "shares a forward pass: moslora-r8" in printed
     with pytest.raises(SystemExit) as stop:
         main(["run", *chosen, *paths, "--side-by-side=-1"])
