@@ -19,10 +19,11 @@ from benchmarks.harness.errors import (
     USAGE,
     UsageError,
     output_closed,
+    told,
 )
 from benchmarks.harness.execute import Settings, lacking, pending
 from benchmarks.harness.registry import select
-from slurm import cli_following, following, local, options, submission, submitting
+from slurm import cli_following, following, local, options, scheduler, submission, submitting
 from slurm.cli_following import positive, whole
 from slurm.following import FAILED, LOST
 from slurm.node import BuildTables
@@ -40,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE
     except BrokenPipeError:
         return output_closed()
-    except PermissionError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {told(error)}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("\nstopped; finished cells are kept, submitted jobs continue", file=sys.stderr)
@@ -209,11 +210,12 @@ def _send(given: argparse.Namespace, chosen: Sequence[Cell]) -> int:
             for name, text, word in submitting.scripts(found, settings, asked):
                 print(f"\n# {name}\n{text}\n# Slurm: {word}")
             return INCOMPLETE if lack else DONE
-        for _ in submitting.scripts(found, settings, asked):
-            pass  # a refusal comes before anything is submitted
         bases = {cell.base for job in found.jobs for cell in job.cells}
         after = tuple(dict.fromkeys(active[cell] for cell in bases if cell in active))
-        made = submitting.submit(found, settings, asked, given.tables, after)
+        with scheduler.outside_of_a_job():
+            for _ in submitting.scripts(found, settings, asked):
+                pass  # a refusal comes before anything is submitted
+            made = submitting.submit(found, settings, asked, given.tables, after)
     jobs = ", ".join(dict.fromkeys(job.id.partition("_")[0] for job in made.jobs))
     print(f"submitted: jobs {jobs}; logs in {made.folder / 'logs'}")
     print(f"python -m slurm status --scale {given.scale} shows their state")

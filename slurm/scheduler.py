@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.harness.errors import UsageError
@@ -27,6 +29,13 @@ ACTIVE = (
 )
 DEFAULT_ARRAY = 1001
 ERROR = re.compile("error|fail|unrecognized|invalid", re.IGNORECASE)
+OF_THE_SITE = {
+    f"SLURM_{name}"
+    for name in (
+        "CONF CLUSTERS JWT UMASK TIME_FORMAT EXIT_ERROR EXIT_IMMEDIATE DEBUG_FLAGS BITSTR_LEN"
+    ).split()
+}
+"""Variables that are not of a job: a person or a site sets them."""
 AT_ONCE = 500
 """Jobs that one command names."""
 
@@ -65,6 +74,22 @@ class JobState:
     def is_running(self) -> bool:
         """Whether it runs."""
         return self.state in RUNNING
+
+
+@contextmanager
+def outside_of_a_job() -> Iterator[None]:
+    """Hide, in the block, what Slurm says of the job that we are in ourselves.
+
+    ``sbatch`` passes its environment on: within a job of an array, what is submitted would take itself for
+    a task of that array.
+    """
+    of_job = {name: value for name, value in os.environ.items() if name.startswith("SLURM_")}
+    for name in of_job.keys() - OF_THE_SITE:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(of_job)
 
 
 def states(ids: Iterable[str]) -> dict[str, JobState]:

@@ -5,7 +5,6 @@ The file has the cells of each job, and nothing else. Their state comes from the
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Any
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import UsageError
+from benchmarks.harness.lock import Lock
 
 FILE = "submission.json"
 LOCK_SECONDS = 300.0
@@ -68,20 +68,18 @@ def locked(folder: Path, name: str = "lock", seconds: float = LOCK_SECONDS) -> I
     Raises:
         UsageError: Another process does not let go of it within some seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
-    with (folder / name).open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= end:
-                    raise UsageError(
-                        f"another command uses {folder}: it holds the lock {folder / name}"
-                    ) from error
-                time.sleep(0.2)
+    lock = Lock(folder / name)
+    while not lock.take():
+        if time.monotonic() >= end:
+            raise UsageError(
+                f"another command uses {folder}: {lock.owner} holds the lock {folder / name}"
+            )
+        time.sleep(0.2)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def new_folder(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import pytest
 
@@ -161,3 +162,19 @@ def test_jobs_ask_to_be_requeued_and_what_measures_time_has_a_node():
 )  # fmt: skip
 def test_the_line_that_says_what_is_wrong(said, line):
     assert scheduler.reason(said) == line
+
+
+def test_what_is_submitted_within_a_job_does_not_take_itself_for_a_part_of_it(monkeypatch):
+    of_job = {
+        "SLURM_ARRAY_JOB_ID": "12",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_JOB_ID": "15",
+        "SLURM_MEM_PER_NODE": "1",
+    }
+    for name, value in {**of_job, "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "me"}.items():
+        monkeypatch.setenv(name, value)
+    with scheduler.outside_of_a_job():
+        assert not of_job.keys() & os.environ.keys()
+        assert os.environ["SLURM_CONF"] == "/etc/slurm.conf"
+        assert os.environ["SBATCH_ACCOUNT"] == "me"
+    assert {name: os.environ[name] for name in of_job} == of_job
