@@ -104,7 +104,7 @@ class Family:
                 reason = error
                 break
         raise UsageError(
-            f"the weights {name!r} are not at hand, and the Hugging Face hub does not answer: "
+            f"the weights {name!r} are not on this machine, and the Hugging Face hub does not answer: "
             f"{self._missing(name, folder)}"
         ) from reason
 
@@ -131,7 +131,7 @@ def load(model: nn.Module, path: Path, named: Callable[[State], dict[str, Tensor
     try:
         raw = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
         state = {key: value.float() for key, value in named(raw).items()}
-    except Exception as error:  # whatever a damaged file brings about
+    except Exception as error:  # a damaged file can raise any error
         raise UsageError(
             f"{path.name} cannot be read as weights: {type(error).__name__}: {error}"
         ) from error

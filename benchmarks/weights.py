@@ -83,7 +83,7 @@ ALIASES = {
     "start from others, vit_base_patch16_224.orig_in21k (name vit_base_patch16_224.augreg_in21k if you "
     "mean augreg)",
 }
-"""Names that have come to mean other weights than in the repositories that use them."""
+"""Names that now mean other weights than in the repositories that use them."""
 
 
 def given_id(file: Path) -> str:
@@ -243,7 +243,7 @@ def _from_hub(name: str, folder: Path | None, *, fetch: bool) -> Path | None:
         return Path(hf_hub_download(repository, HUB_FILE))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"the weights {name!r} are not at hand, and the Hugging Face hub does not answer: "
+            f"the weights {name!r} are not on this machine, and the Hugging Face hub does not answer: "
             f"{missing(name, folder)}"
         ) from error
 

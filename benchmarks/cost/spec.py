@@ -39,7 +39,7 @@ Form = Literal["none", "closed", "literal", "maps"]
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to make the training step of a cell.
+    """One variant of a cell's training step.
 
     Attributes:
         name: Its name in records.

@@ -1,4 +1,4 @@
-"""Times that can be compared: variants in turn, in many rounds, each over the baseline beside it."""
+"""Comparable times: variants take turns in many rounds, each relative to the baseline of its round."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def require_set(cell: Cell, config: Config, context: Context) -> Path:
 
 
 class FewShot(ImageClassification):
-    """The images of one draw stay on the CPU, where they are augmented; what is tested on is read in order.
+    """The images of one draw stay on the CPU, where they are augmented; test images are read in order.
 
     Redundancy is measured on validation images: a draw may have too few.
     """

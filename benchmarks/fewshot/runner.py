@@ -47,7 +47,7 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
-    """Return how long a cell will take by a few steps of its method on this machine, and their pace.
+    """Return the expected time of a cell from a few steps of its method here, and their step time.
 
     The augmentation is left out (README.md has its share).
     """
@@ -58,7 +58,7 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
 
 
 def seconds_at(cell: Cell, config: Config, pace: Pace) -> float:
-    """Return how long a cell takes at a pace, without the augmentation."""
+    """Return the time of a cell from its step time, without data augmentation."""
     name, shots = set_of(cell.task)
     classes = config["task"]["num_classes"]
     is_embedded = config["data"]["variant"] == "embedded"
@@ -78,5 +78,5 @@ def run(cell: Cell, config: Config, context: Context) -> Outcome:
 def run_side_by_side(
     members: Sequence[tuple[Cell, Config]], context: Context
 ) -> Iterator[tuple[Cell, together.Found]]:
-    """Train cells of one task together, each on the draw of its seed; yield what each comes to."""
+    """Train cells of one task in one forward pass, each on the draw of its seed; yield each result."""
     return together.run(members, context, lambda cell, config: FewShot(cell, config, context))

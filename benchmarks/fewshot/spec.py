@@ -54,7 +54,7 @@ METHODS = (
     *("lora-r8", "lora-r8+linear", "lora-r8+control"),
     *("dtl-plus", "dtl-plus+linear", "dtl-plus+control"),
 )
-"""The paper's eight in the order of its figure, and the control beside each one with the penalty."""
+"""The paper's eight methods in the order of its figure, and the control of each penalty."""
 
 TABLES = (
     Table(

@@ -63,7 +63,7 @@ TEXTS = {
 
 
 def text_named(name: str) -> Text:
-    """Return what is known of a backbone.
+    """Return the properties of a backbone.
 
     Raises:
         UsageError: There is no such backbone.

@@ -23,7 +23,7 @@ BENCHMARK = "flickr30k"
 HEAD_BYTES = 1 << 20
 """Of a file that is not copied, the manifest has the hash of so many of its first bytes."""
 
-VERIFY = "python -m data_prep verify names what is wrong"
+VERIFY = "python -m data_prep verify names the fault"
 
 
 @dataclass(frozen=True)

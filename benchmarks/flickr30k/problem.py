@@ -130,7 +130,7 @@ class Pairs(Problem):
         )
 
     def on_device(self, batch: Batch) -> Batch:
-        """Move what is computed on; lengths stay on the CPU."""
+        """Move the inputs to the device; lengths stay on the CPU."""
         is_gpu = self.device.startswith("cuda")
         regions = batch.regions.pin_memory() if is_gpu else batch.regions
         pieces = batch.pieces.pin_memory() if is_gpu else batch.pieces
@@ -141,7 +141,7 @@ class Pairs(Problem):
 
 
 class ImageTextRetrieval(Pairs):
-    """Captions and their images, augmented in training; recalls both ways on dev and test."""
+    """Captions and their images, augmented in training; recalls in both directions on dev and test."""
 
     def __init__(self, config: Config, context: Context) -> None:
         """Open the splits that the configuration names.
@@ -279,7 +279,7 @@ def _check_vocabulary(folder: Any, backbone: str) -> int:
     if said["size"] != expected:
         raise UsageError(
             f"the captions in {folder} are pieces of {said['name']} ({said['size']} of them), {backbone} has "
-            f"{expected}: prepare them anew, python -m data_prep prepare flickr30k --help"
+            f"{expected}: prepare them again (python -m data_prep prepare flickr30k --help)"
         )
     return expected
 

@@ -41,7 +41,7 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
-    """Return how long a cell will take by a few steps of its method on this machine, and their pace.
+    """Return the expected time of a cell from a few steps of its method here, and their step time.
 
     Reading and augmenting are left out.
     """

@@ -18,7 +18,7 @@ from resora.backbones import describe
 from resora.petl import Method, make_method
 
 MEDIAN_SIZE = 5
-"""Of NOAH's choices 1, 5 and 10: what is measured is not the supernet, but a subnet as it is retrained."""
+"""Of NOAH's choices 1, 5 and 10: the measured model is a subnet as it is retrained, not the supernet."""
 
 
 class Bench:
@@ -63,7 +63,7 @@ class MethodStep:
         self.method.adapt(self.model, bench.head)
         self.model.to(self.device).train()
         for parameter in self.model.parameters():
-            if parameter.requires_grad:  # what is trained is not shared
+            if parameter.requires_grad:  # trained parameters are not shared
                 parameter.data = parameter.data.clone()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         rate = bench.config["optimizer"]["learning_rate"]

@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step came to: bytes that it added, its seconds, and its gradient as one vector."""
+    """The result of one step: added bytes, seconds, and the gradient as one vector."""
 
     added: int
     seconds: float

@@ -106,7 +106,7 @@ TOWERS = {
 
 
 def towers_named(name: str) -> Towers:
-    """Return what is known of a backbone.
+    """Return the properties of a backbone.
 
     Raises:
         UsageError: There is no such backbone.

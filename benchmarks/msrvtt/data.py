@@ -26,7 +26,7 @@ HELD_OUT_SEED = 0
 EVALUATED_CLIPS, EVALUATED_CAPTIONS = 32, 256
 """So many are encoded at a time, where nothing is trained."""
 
-VERIFY = "python -m data_prep verify names what is wrong"
+VERIFY = "python -m data_prep verify names the fault"
 
 
 class Frames:
@@ -42,7 +42,7 @@ class Frames:
             self._file: Any = safe_open(path, framework="pt")
             self._frames = self._file.get_slice("frames")
             self.counts: Tensor = self._file.get_tensor("counts")
-        except Exception as error:  # whatever a damaged file brings about
+        except Exception as error:  # a damaged file can raise any error
             raise UsageError(f"{path} cannot be read as frames ({error}); {VERIFY}") from error
         self.size: int = self._frames.get_shape()[-1]
 
@@ -61,7 +61,7 @@ class Frames:
 
 
 class ClipFrames(Protocol):
-    """Frames of clips, or what stands for them.
+    """Frames of clips, or their features.
 
     Attributes:
         counts: How many each clip has.
@@ -121,7 +121,7 @@ class Split:
         return self.part(torch.arange(count))
 
     def parted(self, count: int) -> tuple[Split, Split | None]:
-        """Return what is trained on, and ``count`` clips that are held out, with one caption each as in 1k-A.
+        """Return the training clips, and ``count`` held-out clips with one caption each, as in 1k-A.
 
         Raises:
             ValueError: Nothing is left.

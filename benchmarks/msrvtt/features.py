@@ -1,4 +1,4 @@
-"""What frozen towers make of frames and captions, computed once: for ``partial`` and LST.
+"""Cached features of the frozen towers, for ``partial`` and LST.
 
 ``partial`` reads the pooled output of each tower, LST one vector of each hidden state besides. Nothing of
 these changes while the rest is trained: CLIP has no dropout, and frames are the same in each epoch. UniPT
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 class FrozenTower:
-    """A tower of CLIP in which nothing is trained; what is comes after it, or beside it."""
+    """A frozen tower of CLIP; the trained parameters come after it or in a side network."""
 
     def __init__(self, tower: Any, projection: nn.Module) -> None:
-        """Find the side network beside a tower, if there is one."""
+        """Find the side network of a tower, if there is one."""
         self.tower, self.projection = tower, projection
         sides = [module for module in tower.modules() if isinstance(module, SideNetwork)]
         self.side = sides[0] if sides else None
 
     def vectors(self, **inputs: Tensor) -> Tensor:
-        """Return what is read of the tower for each of B inputs, (B, n, d), the pooled output last."""
+        """Return the features of the tower that are read, (B, n, d) for B inputs, the pooled output last."""
         pooled = self.tower(**inputs).pooler_output
         if self.side is None:
             return cast(Tensor, pooled[:, None])
@@ -58,7 +58,7 @@ class FrozenTower:
 
 
 class AfterTowers(CLIP4Clip):
-    """A model that is given what its frozen towers came to, in the place of frames and tokens."""
+    """A model that takes cached features of its frozen towers instead of frames and tokens."""
 
     def __init__(self, model: CLIP4Clip) -> None:
         """Share the modules of ``model``."""
@@ -143,7 +143,7 @@ class CachedPairs(Kept):
 def kept_pairs(
     problem: VideoTextRetrieval, model: CLIP4Clip, method: Method, precision: Precision
 ) -> CachedPairs | None:
-    """Compute what frozen towers make of each split; None where something in them changes.
+    """Compute the cached features of each split; None if a tower is not frozen.
 
     Args:
         problem: Frames and captions.

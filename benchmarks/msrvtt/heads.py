@@ -30,7 +30,7 @@ TEXTS_AT_A_TIME = 8
 
 
 class Head(nn.Module):
-    """What stands between the towers and a similarity.
+    """The part between the towers and the similarity.
 
     Attributes:
         is_joint: Whether a similarity needs a text and a clip together; else it is an inner product.
@@ -83,7 +83,7 @@ class SequenceTransformer(MeanPooling):
         self.positions, self.blocks = copied(clip)
 
     def in_context(self, frames: Tensor, counts: Tensor) -> Tensor:
-        """Add what the transformer makes of the frames."""
+        """Add the output of the transformer to the frames."""
         x = frames + self.positions[: frames.shape[1]]
         mask = hidden_places(counts, frames)
         for block in self.blocks:
@@ -101,7 +101,7 @@ class SequenceLSTM(MeanPooling):
         self.lstm = nn.LSTM(width, width, batch_first=True)
 
     def in_context(self, frames: Tensor, counts: Tensor) -> Tensor:
-        """Add what the LSTM makes of the frames."""
+        """Add the output of the LSTM to the frames."""
         packed = pack_padded_sequence(frames, counts, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(
             self.lstm(packed)[0], batch_first=True, total_length=frames.shape[1]

@@ -91,7 +91,7 @@ class Pairs(Problem):
         return towers
 
     def group_of(self, name: str, parameter: nn.Parameter) -> str:
-        """Say whether a parameter is the checkpoint's; where it lies in the model says nothing of it."""
+        """Return whether a parameter comes from the checkpoint; its path in the model does not tell."""
         del name
         return PRETRAINED if id(parameter) in self._pretrained else ADDED
 
@@ -122,7 +122,7 @@ class Pairs(Problem):
         model.clip.logit_scale.clamp_(max=LARGEST_SCALE)
 
     def on_device(self, batch: Batch) -> Batch:
-        """Move what is computed on; numbers of frames and tokens stay on the CPU."""
+        """Move the inputs to the device; numbers of frames and tokens stay on the CPU."""
         return batch._replace(
             frames=batch.frames.to(self.device, non_blocking=True),
             tokens=batch.tokens.to(self.device, non_blocking=True),
@@ -130,7 +130,7 @@ class Pairs(Problem):
 
 
 class VideoTextRetrieval(Pairs):
-    """Captions and their clips; recalls both ways on what is held out and on 1k-A."""
+    """Captions and their clips; recalls in both directions on held-out clips and on 1k-A."""
 
     def __init__(self, config: Config, context: Context) -> None:
         """Open the lists that the configuration names.
@@ -189,7 +189,7 @@ class VideoTextRetrieval(Pairs):
     def metrics_by(
         self, choose: Callable[[str, data.Split], tuple[nn.Module, data.Split]]
     ) -> dict[str, float | None]:
-        """Return the metrics by a model and what it is given, chosen for the name of a split and its data."""
+        """Return a function from a model and its inputs to metrics, for the name and data of a split."""
         found: dict[str, float | None] = {}
         for name, split in (("val", self.val), ("test", self.test)):
             values = {} if split is None else self._recalls(*choose(name, split))
@@ -200,7 +200,7 @@ class VideoTextRetrieval(Pairs):
     def keep_features(
         self, model: nn.Module, method: Method, precision: Precision
     ) -> CachedPairs | None:
-        """Compute what frozen towers make of frames and captions, once; in one process alone."""
+        """Compute cached features of the frozen towers, once; in one process only."""
         assert isinstance(model, CLIP4Clip)
         if self.config["training"]["processes"] > 1:
             return None
@@ -275,7 +275,7 @@ def _check_fit(folder: Path, backbone: str) -> None:
     for what, (here, expected) in found.items():
         if here != expected:
             raise UsageError(
-                f"the data in {folder} have {here} {what}, {backbone} has {expected}: prepare them anew, "
+                f"the data in {folder} have {here} {what}, {backbone} has {expected}: prepare them again: "
                 "python -m data_prep prepare msrvtt --help"
             )
     if said["text_length"] > towers.longest:

@@ -46,7 +46,7 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
-    """Return how long a cell will take by a few steps of its method on this machine, and their pace.
+    """Return the expected time of a cell from a few steps of its method here, and their step time.
 
     Reading, and the similarities of all pairs in an evaluation, are left out. On a CPU a step has a few
     pairs, and one with all is taken to last longer by their number.

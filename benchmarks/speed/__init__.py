@@ -1,1 +1,1 @@
-"""How fast cells train on a machine, by way of training, against a plain loop and the hardware's limit."""
+"""Training throughput of cells by configuration, compared with a plain loop and the hardware's limit."""

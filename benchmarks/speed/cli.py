@@ -13,7 +13,7 @@ from tabulate import tabulate
 from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError
 from benchmarks.harness.execute import default_device
 
-DESCRIPTION = """Measure how fast LoRA cells train on this machine, by way of training: a plain loop with
+DESCRIPTION = """Measure training throughput of LoRA cells here, by configuration: a plain loop with
 a data loader, the trainer, bfloat16, several cells side by side, CUDA graphs, compiled blocks. Needs neither
 data nor weights."""
 
@@ -21,18 +21,23 @@ data nor weights."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the file, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=DESCRIPTION)
-    parser.add_argument("--out", type=Path, required=True, help="folder of speed.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for speed.json")
     parser.add_argument("--backbone", default="vit_b16")
-    parser.add_argument("--method", default="lora-r8", help="a LoRA (default lora-r8)")
+    parser.add_argument("--method", default="lora-r8", help="a LoRA method (default: lora-r8)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto (default)")
-    parser.add_argument("--batch", type=int, default=32, help="images of a cell's step")
+    parser.add_argument("--batch", type=int, default=32, help="batch size of a cell")
     parser.add_argument("--images", type=int, default=1000, help="training images")
-    parser.add_argument("--steps", type=int, default=31, help="steps a round")
+    parser.add_argument("--steps", type=int, default=31, help="steps of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=4, help="of the plain loop's loader")
+    parser.add_argument(
+        "--workers", type=int, default=4, help="worker processes of the plain loop's loader"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--budget-seconds", type=float, default=600.0, help="no way is begun after that"
+        "--budget-seconds",
+        type=float,
+        default=600.0,
+        help="start no further configuration after that",
     )
     options = parser.parse_args(arguments)
     try:
@@ -75,7 +80,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the measured ways as text, the plain loop first."""
+    """Return the measured configurations as text, the plain loop first."""
     ways = found["ways"]
     plain = ways.get("plain")
     rows = []
@@ -95,5 +100,5 @@ def table(found: dict[str, Any]) -> str:
                 "" if memory is None else f"{memory / 2**30:.1f}",
             ]
         )
-    headers = ["way", "images/s", "x plain", "% of floor", "cells/h", "with tests", "GiB"]
+    headers = ["configuration", "images/s", "x plain", "% of floor", "cells/h", "with tests", "GiB"]
     return tabulate(rows, headers=headers, disable_numparse=True)

@@ -1,4 +1,4 @@
-"""Trains rounds in each of the ways that are compared."""
+"""Trains rounds in each of the compared configurations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ATTENTION = {"math": SDPBackend.MATH, "flash": SDPBackend.FLASH_ATTENTION}
 
 @contextmanager
 def epochs_of(way: Way, world: World, folder: Path) -> Iterator[Callable[[], int]]:
-    """Prepare a way; inside the block, the callable trains a round and returns its number of images."""
+    """Prepare a configuration; in the block, the callable trains a round and returns its number of images."""
     precision = Precision(way.precision)
     size = world.size
     with ExitStack() as stack:

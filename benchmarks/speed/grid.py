@@ -42,11 +42,11 @@ OWN, SHARED = "own stage 1", "shared stage 1"
 
 
 class NotWhole(Exception):
-    """A cell did not come to its end, so that the time says nothing."""
+    """A cell was not finished, so its time is not valid."""
 
 
 def trainings(cells: Sequence[Cell], way: str) -> int:
-    """Return how many stages a way trains."""
+    """Return the number of stages that a configuration trains."""
     second = sum(cell != cell.base for cell in cells)
     return len(cells) + (second if way == OWN else 0)
 
@@ -147,7 +147,7 @@ def _check(event: Event) -> None:
 
 
 def parser_of(name: str, about: str | None, selectors: Sequence[str]) -> argparse.ArgumentParser:
-    """Return a parser of what programs that time whole cells are told.
+    """Return the parser of the programs that time whole cells.
 
     Args:
         name: Of the module.
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return what was found as text."""
+    """Return the results as text."""
     rows = [
         [
             name,
@@ -228,7 +228,13 @@ def table(found: dict[str, Any]) -> str:
         ]
         for name, way in found["ways"].items()
     ]
-    headers = ["way", "trainings", "these cells", "%", f"whole {found['table']}, one process"]
+    headers = [
+        "configuration",
+        "trainings",
+        "these cells",
+        "%",
+        f"whole {found['table']}, one process",
+    ]
     return tabulate(rows, headers=headers, disable_numparse=True)
 
 

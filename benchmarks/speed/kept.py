@@ -76,7 +76,7 @@ def _run(cell: Cell, settings: Settings) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print a table, cell by cell."""
     parser = parser_of("benchmarks.speed.kept", __doc__, CELLS)
-    parser.add_argument("--out", type=Path, help="a file for what was found, as JSON")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args(arguments)
     settings = settings_of(options)
     try:
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return what was found as text."""
+    """Return the results as text."""
     rows = [
         [
             cell,
@@ -111,7 +111,7 @@ def table(found: dict[str, Any]) -> str:
         ]
         for cell, one in found.items()
     ]
-    headers = ["cell", "kept", "computed anew", "time over it", "losses apart"]
+    headers = ["cell", "cached", "not cached", "time ratio", "loss difference"]
     return tabulate(rows, headers=headers, disable_numparse=True)
 
 

@@ -1,4 +1,4 @@
-"""Takes the times of all ways, one after another; the file is whole after each."""
+"""Times all training configurations in order; the file is complete after each."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ EPOCHS, TRAIN_IMAGES, BATCH, EVALUATIONS = 100, 1000, 32, 10
 """A stage of VTAB-1K at the scale ``paper``."""
 
 FIRST = 8
-"""How many ways are measured before processes, which take long to start."""
+"""Number of configurations measured before those with processes, which take long to start."""
 
 OUT_OF_TIME = "out of time"
 
 
 class Measurement:
-    """All ways on one machine."""
+    """All configurations on one machine."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Measurement:
         self._write()
 
     def _try(self, name: str, measure: Callable[[], None]) -> None:
-        """Measure a way; where it cannot be, keep the reason."""
+        """Measure a configuration; if that fails, store the reason."""
         if perf_counter() - self.started > self.budget:
             self.found["left_out"][name] = OUT_OF_TIME
             return

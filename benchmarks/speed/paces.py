@@ -1,4 +1,4 @@
-"""The paces of methods from what was measured of speed and cost on a kind of device; no step is made here.
+"""Training step times of methods from measured speeds and costs of a device; nothing runs here.
 
 A LoRA cell has the seconds of its way of training in a measurement of speed. Another method has these times
 the ratio of its step to LoRA's in ``method_cost``, a second stage these times the ratio that ``cost`` has for
@@ -25,7 +25,7 @@ from benchmarks.speed.spec import SPEED
 from benchmarks.training.pace import Pace
 
 NAMED = Path(__file__).with_name("measured")
-"""Measurements by the program, of machines that are not at hand."""
+"""Files of the program, measured on other machines."""
 
 EVALUATED_AS = {"tf32": "fp32"}
 """Precisions whose evaluation is not measured, with the one that is."""
@@ -60,7 +60,7 @@ class Measured:
 
 
 def measured_on(results: Path, kind: str) -> Measured:
-    """Read what was measured.
+    """Read the measurements.
 
     Args:
         results: Root of the records.
@@ -98,7 +98,7 @@ def measured_on(results: Path, kind: str) -> Measured:
 def pace_of(
     measured: Measured, cell: Cell, config: Config, side_by_side: int
 ) -> tuple[Pace, tuple[str, ...]] | None:
-    """Return the pace of a cell, and what says so; None where nothing does.
+    """Return the step time of a cell and its sources; None if nothing was measured.
 
     The search of a method that has one is left out.
 
@@ -140,7 +140,7 @@ def pace_of(
 def _trainer(
     speed: Speed | None, precision: str, side_by_side: int
 ) -> tuple[float, dict[str, None]] | None:
-    """Return seconds of a LoRA cell's step by a way of training, a cell's share."""
+    """Return the seconds of a LoRA cell's step in a training configuration, as a cell's share."""
     if speed is None:
         return None
     beside = "beside-" if precision == "bf16" else f"{precision}-beside-"

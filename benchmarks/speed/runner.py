@@ -17,7 +17,7 @@ KEPT = ("matmul_flops_per_second", "step_flops", "evaluated_per_second")
 
 
 class NotMeasured(RuntimeError):
-    """The trainer's own way cannot be measured, with which all others are compared."""
+    """The trainer's own configuration, to which all others are compared, cannot be measured."""
 
 
 def require(cell: Cell, config: Config, context: Context) -> None:

@@ -27,7 +27,7 @@ LABELS = {
     **{way.name: way.label for way in WAYS},
     PROCESSES: f"bf16, one process a cell, {PROCESSES.rpartition('-')[2]} at once",
 }
-"""The ways, in the order of the table."""
+"""The training configurations, in the order of the table."""
 
 METRICS = tuple(
     Metric(

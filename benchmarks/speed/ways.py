@@ -1,4 +1,4 @@
-"""The ways of training cells that are compared, each a few switches away from another."""
+"""The compared training configurations; each differs from another by a few switches."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ WAYS = (
 
 
 def ways_on(device: str) -> list[Way]:
-    """Return the ways that a kind of device has."""
+    """Return the configurations for a kind of device."""
     return [way for way in WAYS if way.device in (None, device)]
 
 
@@ -117,4 +117,4 @@ EFFECTS = (
     ("R_l in stage 2", REFERENCE, "bf16+linear"),
     ("nothing (A/A)", REFERENCE, AGAIN),
 )
-"""What each part does: its name, the way without it, the way with it."""
+"""The effect of each part: its name, the configuration without it, the one with it."""

@@ -1,4 +1,4 @@
-"""What all ways of training are given: one backbone, one packed set of random images, LoRA stages on both."""
+"""What all training configurations share: a backbone, a packed set of random images, and LoRA stages."""
 
 from __future__ import annotations
 

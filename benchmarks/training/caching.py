@@ -1,4 +1,4 @@
-"""Features of what is frozen and sees the same images in every epoch: computed once.
+"""Cached features: the outputs of frozen parts that see the same images in every epoch, computed once.
 
 Training images are kept unless they are augmented; test and validation images never are. What the rest of the
 model computes from a kept feature is what it computes from the image: the same layers on the same numbers
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.training.classification import ImageClassification
 
 MOST_BYTES = 2 * 2**30
-"""Main memory that the features of one split may take; a split with more is computed anew each time."""
+"""Largest main memory for the features of one split; larger ones are not cached."""
 
 SHARE_OF_GPU = 0.25
 """Of the memory that is free on a GPU, what the features of one split may take: of three splits, and of two
@@ -47,7 +47,7 @@ class Features:
         return len(self.labels)
 
     def inputs(self, index: Tensor | slice) -> list[Tensor]:
-        """Return what is kept of the chosen images."""
+        """Return the cached features of the chosen images."""
         return [tensor[index] for tensor in self.tensors]
 
     def batches(self, size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
@@ -141,7 +141,7 @@ class CachedProblem(Kept):
 
 
 def features_of(model: nn.Module, cut: Cut, images: Images | Stream, size: int) -> Features | None:
-    """Return what is watched, by image; None where it takes more than there is room for.
+    """Return the watched outputs by image; None if they need too much memory.
 
     Args:
         model: The adapted model, in the mode in which features will be used.
@@ -167,18 +167,18 @@ def features_of(model: nn.Module, cut: Cut, images: Images | Stream, size: int) 
 
 
 class _Reached(Exception):
-    """The forward pass has come to the end of the frozen part."""
+    """The forward pass has reached the end of the frozen part."""
 
 
 class _Watch:
-    """Hooks that take what is watched from a forward pass, and end it with the last."""
+    """Hooks that record the watched outputs of a forward pass, and stop it after the last one."""
 
     def __init__(self, model: nn.Module, watched: Sequence[Watched]) -> None:
         self.model, self.watched = model, watched
         self.found: list[Tensor] = []
 
     def __call__(self, inputs: Tensor) -> list[Tensor]:
-        """Return what is watched in the forward pass of a batch."""
+        """Return the watched outputs for a batch."""
         self.found = []
         with ExitStack() as hooks:
             for module, is_input in self.watched:
@@ -193,7 +193,7 @@ class _Watch:
                 self.model(inputs)
             except _Reached:
                 return self.found
-        raise RuntimeError(f"the forward pass did not come to {self.watched[-1].module}")
+        raise RuntimeError(f"the forward pass did not reach {self.watched[-1].module}")
 
     def _input(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._take(args[0])

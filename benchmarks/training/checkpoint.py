@@ -1,4 +1,4 @@
-"""What a run leaves in the work folder: the last epoch, to go on from, and stage 1, to start from."""
+"""The checkpoints of a run: the last epoch, to resume from, and stage 1, to start stage 2 from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_stage1(folder: Path, model: nn.Module) -> str:
 
 
 class EpochWriter:
-    """Writes all that is needed to go on after an epoch, while the next one trains.
+    """Writes the checkpoint of an epoch while the next one trains.
 
     The file is the old or the new one at any moment, and what is written is what the state was when it was
     handed over. One write is under way at most.
@@ -90,7 +90,7 @@ class EpochWriter:
             raise problem
 
     def join(self) -> None:
-        """Wait until nothing is being written, whatever became of it."""
+        """Wait until no write is running, also after a failure."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -115,7 +115,7 @@ def load_epoch(folder: Path, identity: str, device: str) -> dict[str, Any] | Non
 
 
 def drop_epoch(folder: Path) -> None:
-    """Delete the last epoch: the run has come to its end."""
+    """Delete the checkpoint of the last epoch, since the run is complete."""
     (folder / LAST_EPOCH).unlink(missing_ok=True)
 
 

@@ -82,7 +82,7 @@ class ImageClassification(Problem):
         return require_task(self.context.data, self.config["data"], cell.benchmark, cell.task)
 
     def load_train(self, data: dict[str, Any], where: dict[str, Any]) -> Images:
-        """Load what is trained on; ``where``: the normalisation and the device."""
+        """Load the training images; ``where``: the normalisation and the device."""
         return load_images(self.folder, data["train"], limit=data["limit_train"], **where)
 
     @property
@@ -123,7 +123,7 @@ class ImageClassification(Problem):
     def keep_features(
         self, model: nn.Module, method: Method, precision: Precision
     ) -> CachedProblem | None:
-        """Compute what lies before the first trained part of a model, once."""
+        """Compute the features before the first trained part of a model, once."""
         started = perf_counter()
         cut = cut_of(model, method, self.head)
         if cut is None:

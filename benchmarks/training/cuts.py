@@ -1,4 +1,4 @@
-"""Where the part of a model ends that nothing changes, and what the rest computes from what it came to.
+"""Finds where the frozen part of a model ends, and runs the rest from its cached features.
 
 For ``linear`` that part is all before the head, for ``partial`` all before the first trained block, for LST
 and UniPT all blocks, whose hidden states they read, for DTL the blocks up to the first behind which it
@@ -138,7 +138,7 @@ class _SideAndRest(nn.Module):
     def forward(self, kept: Sequence[Tensor]) -> Tensor:
         side, x = self._side[0], kept[-1]
         side.replay(kept)
-        # Elsewhere the output is replaced on the way through the rest.
+        # Elsewhere the output is replaced during the pass through the rest.
         logits: Tensor = self._rest[0]([side.replace(x) if self._is_last_block else x])
         return logits
 

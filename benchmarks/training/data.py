@@ -237,7 +237,7 @@ def checked_file(folder: Path, split: str) -> Path:
     expected = entry.get("sha256")
     if expected is None or not path.exists() or hash_of(path) != expected:
         raise UsageError(
-            f"{path} is missing or differs from its manifest: python -m data_prep verify names what is wrong"
+            f"{path} is missing or differs from its manifest: python -m data_prep verify names the fault"
         )
     return path
 

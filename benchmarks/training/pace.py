@@ -1,4 +1,4 @@
-"""How long a cell takes on the machine at hand, measured from a few steps.
+"""Estimates the time of a cell on this machine from a few training steps.
 
 The steps are those of the trainer, on random images and weights: time depends on neither.
 """
@@ -97,7 +97,7 @@ class RandomImages(ImageClassification):
         return self.batches_an_epoch
 
     def batches(self, seed: int) -> Any:
-        """Iterate the batches; each is normalised anew, as in training."""
+        """Iterate the batches; each is normalised again, as in training."""
         for _ in range(self.steps):
             yield self.train.inputs(slice(None)), self.train.labels
 
@@ -122,7 +122,7 @@ _measured: dict[tuple[str, str, str], Pace] = {}
 
 
 def pace_of(cell: Cell, config: Config, context: Context) -> Pace:
-    """Return the pace of a cell's method on its backbone, measured once a process."""
+    """Return the step and evaluation time of a cell's method on its backbone, measured once a process."""
     key = (cell.backbone, cell.method, context.device)
     if key not in _measured:
         _measured[key] = measure(cell, config, context)

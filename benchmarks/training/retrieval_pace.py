@@ -1,4 +1,4 @@
-"""How long a step and an evaluation take on the machine at hand: on random pairs, with random weights."""
+"""Measures training step and evaluation time on this machine, with random pairs and random weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pace:
         )
 
     def times(self, factor: float) -> Pace:
-        """Return the pace of steps with ``factor`` times as many pairs."""
+        """Return the times for ``factor`` times as many pairs."""
         return replace(self, step_seconds=factor * self.step_seconds)
 
     def seconds(self, config: Config, *, train: int, evaluated: int) -> float:
@@ -63,7 +63,7 @@ class Pace:
 
 
 class OneBatch:
-    """The part of a problem that gives out one and the same batch, as often as it is asked to.
+    """A problem that returns the same batch each time.
 
     Attributes:
         batch: The batch.

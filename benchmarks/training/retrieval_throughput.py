@@ -116,7 +116,7 @@ def measure(
             network = network or problem.backbone().to(setting.device)
             _share(problem, network)
             ready[cell.method] = prepare(cell, config, Path(folder), problem)
-            for parameter in ready[cell.method].stage.trained:  # what is trained is not shared
+            for parameter in ready[cell.method].stage.trained:  # trained parameters are not shared
                 parameter.data = parameter.data.clone()
         seconds = _in_turns(ready, setting.device, rounds)
         memory: dict[str, int] = {}
@@ -158,7 +158,7 @@ def _in_turns(ready: Mapping[str, Prepared], device: str, rounds: int) -> dict[s
 
 
 def _peak_on_gpu(one: Prepared) -> int:
-    """Return the peak of a step: what it allocates, and what the method holds all the time."""
+    """Return the peak memory of a step: its allocations, and the memory that the method always holds."""
     one.stage.optimizer.zero_grad(set_to_none=True)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -212,7 +212,7 @@ def parser(timed: Timed) -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, default=7)
     found.add_argument("--device", default="auto")
     found.add_argument("--threads", type=int, default=1)
-    found.add_argument("--without-memory", action="store_true", help="time alone")
+    found.add_argument("--without-memory", action="store_true", help="measure time only")
     for name, key in timed.settings.items():
         found.add_argument(f"--{name}", help=f"{key}, instead of the scale's")
     return found

@@ -30,7 +30,7 @@ from resora.petl import make_method
 from resora.petl.noah import NOAH, Evolution, Subnet
 
 SUBNET = "subnet.json"
-"""What the search came to; stays beside the checkpoint of stage 1."""
+"""File with the result of the search; it is stored next to the checkpoint of stage 1."""
 
 SUPERNET = "supernet"
 """Folder of the supernet and of the scores so far; gone when the search is done."""
@@ -97,7 +97,7 @@ def _identity(cell: Cell, config: Config) -> str:
 
 
 def _split_config(config: Config) -> Config:
-    """Put the search's splits in the places of the protocol's; what is tested on is validation data."""
+    """Replace the protocol's splits with those of the search, which tests on validation data."""
     search = config["search"]
     if set(search["train"].split("+")) & set(search["val"].split("+")):
         raise ValueError(

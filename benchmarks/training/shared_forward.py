@@ -29,7 +29,7 @@ class NotShared(ValueError):
 
 
 class SharedForward(nn.Module):
-    """Computes K models in one pass; what is trained stays in the models, which are not copied."""
+    """Computes K models in one pass; the trained parameters stay in the models, which are not copied."""
 
     def __init__(self, models: Sequence[nn.Module], head: str) -> None:
         """Join models.
@@ -77,7 +77,7 @@ class SharedForward(nn.Module):
         return logits
 
     def draw(self, noise: Sequence[torch.Generator], batch_size: int) -> None:
-        """Draw what stochastic depth drops in the next pass: for each model what it would draw alone.
+        """Draw the masks of stochastic depth for the next pass, for each model as if it trained alone.
 
         Args:
             noise: A generator for each model, on the models' device.

@@ -39,11 +39,11 @@ T = TypeVar("T")
 ProblemOf = Callable[[Cell, Config], TwoStageProblem]
 
 Found = Outcome | Exception
-"""What a cell comes to: what was measured, or what went wrong."""
+"""The result of a cell: its measurements, or its error."""
 
 
 def forward_key(config: Config) -> str | None:
-    """Return what a cell has to have in common with those that it trains beside.
+    """Return a key that is equal for all cells that can share a forward pass.
 
     None for a cell that trains alone: only plain LoRA shares a forward pass.
     """
@@ -61,7 +61,7 @@ def run(
     context: Context,
     problem_of: ProblemOf,
 ) -> Iterator[tuple[Cell, Found]]:
-    """Train cells together; yield each with what it came to, once it has come to it.
+    """Train cells in one forward pass; yield each with its result when it is finished.
 
     One that cannot be prepared, diverges or breaks at its end leaves the others. A record's peak of GPU
     memory is that of all of them together, its seconds are a cell's share.

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
-"""Kinds of device on which torch has AdamW as one kernel; on others it picks what is best there."""
+"""Kinds of device on which torch has AdamW as one kernel; on others torch chooses."""
 
 
 class Diverged(Exception):
-    """Training does not come to a usable model; the message says by which sign."""
+    """Training gives no usable model; the message gives the reason."""
 
 
 class Problem(Protocol):
@@ -72,7 +72,7 @@ class Problem(Protocol):
         del model
 
     def keep_features(self, model: nn.Module, method: Method, precision: Precision) -> Kept | None:
-        """Compute what frozen parts of a model make of the data, once; None where nothing can be kept.
+        """Compute cached features of the frozen parts of a model; None if nothing can be cached.
 
         Args:
             model: The adapted model.
@@ -83,7 +83,7 @@ class Problem(Protocol):
         return None
 
     def why_diverged(self, losses: Sequence[float], *, is_last: bool) -> str | None:
-        """Say by which sign training has come to no usable model; None: it may have.
+        """Return the reason why the model is not usable; None: none is known.
 
         Args:
             losses: The mean training loss of each epoch so far.
@@ -140,7 +140,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Progress:
-    """What a stage has come to, and what it costs; saved after each epoch."""
+    """The results and the cost of a stage so far; saved after each epoch."""
 
     epoch: int = 0
     curves: dict[str, list[float | None]] = field(default_factory=dict)
@@ -226,7 +226,7 @@ class Stage:
         return progress
 
     def close_epoch(self, progress: Progress, loss: float, penalty: float | None) -> None:
-        """Count an epoch that has been trained, evaluate where it is due, and keep what it came to.
+        """Finish an epoch: count it, evaluate if it is due, and store the results.
 
         Raises:
             Diverged: The loss or the penalty is not finite, or the problem sees no usable model.
@@ -355,7 +355,7 @@ class Stage:
 
 
 def _parameter_groups(model: nn.Module, plan: Plan, problem: Problem) -> list[dict[str, Any]]:
-    """Split what is trained: by its factor of the learning rate, and vectors that are not decayed."""
+    """Group the trained parameters by learning-rate factor, and vectors without weight decay."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -90,7 +90,7 @@ def stage1_config(config: Config) -> Config:
 
 
 def is_stage1_kept(cell: Cell, config: Config, context: Context) -> bool:
-    """Say whether the checkpoint that a ``+`` cell starts from is at hand."""
+    """Return whether the checkpoint that a ``+`` cell starts from exists."""
     return checkpoint.has_stage1(context.folder(cell.base), config_hash(stage1_config(config)))
 
 
@@ -128,7 +128,7 @@ class Run:
 
 
 def run(cell: Cell, config: Config, context: Context, problem: TwoStageProblem) -> Outcome:
-    """Train one cell, stage 1 or stage 2, and return what was measured."""
+    """Train one cell, stage 1 or stage 2, and return its results."""
     if context.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     with Precision.of(config).session(context.device):
@@ -169,7 +169,7 @@ def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProbl
 
 
 def finish(run: Run, progress: Progress, cost: dict[str, Any] | None = None) -> Outcome:
-    """Keep the checkpoint of a first stage, and return what was measured.
+    """Store the checkpoint of stage 1, and return the results.
 
     Args:
         run: The cell, trained.
@@ -230,7 +230,7 @@ def adapt(cell: Cell, options: dict[str, Any], problem: ModelSource) -> tuple[nn
 def _load_stage1(cell: Cell, config: Config, context: Context, model: nn.Module) -> dict[str, Any]:
     folder = context.folder(cell.base)
     if not is_stage1_kept(cell, config, context):
-        raise MissingStage1(f"stage 1, {cell.base}, did not come to its end: see its record")
+        raise MissingStage1(f"stage 1, {cell.base}, was not finished: see its record")
     return {
         "cell": str(cell.base),
         "config_hash": config_hash(stage1_config(config)),

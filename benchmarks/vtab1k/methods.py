@@ -41,7 +41,7 @@ TABLE4 = ("lora-r8+linear", "lora-r8+linear@weight")
 """The penalty on what the layers compute, and on the matrices themselves."""
 
 TABLE6_DTL = _with("dtl", *STAGE2)
-"""DTL with each penalty: the accuracies beside its costs in Table 6."""
+"""DTL with each penalty: the accuracies for its costs in Table 6."""
 
 NOT_IN_PAPER = (
     *"partial vpt-shallow prefix adapter unipt".split(),

@@ -47,7 +47,7 @@ def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool
 
 
 def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
-    """Return how long a cell will take by a few steps of its method on this machine, and their pace."""
+    """Return the expected time of a cell from a few steps of its method here, and their step time."""
     from benchmarks.training.pace import pace_of
 
     pace = pace_of(cell, config, context)
@@ -55,7 +55,7 @@ def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[floa
 
 
 def seconds_at(cell: Cell, config: Config, pace: Pace) -> float:
-    """Return how long a cell takes at a pace."""
+    """Return the time of a cell from its step time."""
     is_embedded = config["data"]["variant"] == "embedded"
     n_test = EMBEDDED_TEST if is_embedded else VTAB1K.task(cell.task).n_test
     return pace.seconds(config, {"train800": 800, "val200": 200, "test": n_test})
@@ -69,6 +69,6 @@ def run(cell: Cell, config: Config, context: Context) -> Outcome:
 def run_side_by_side(
     members: Sequence[tuple[Cell, Config]], context: Context
 ) -> Iterator[tuple[Cell, together.Found]]:
-    """Train cells of one task together, on images that are loaded once; yield what each comes to."""
+    """Train cells of one task in one forward pass, on images loaded once; yield each result."""
     problem = ImageClassification(*members[0], context)
     return together.run(members, context, lambda cell, config: copy.copy(problem))
