@@ -166,7 +166,7 @@ def build(
 
 
 def find_weights(config: dict[str, Any], files: Files, *, fetch: bool) -> None:
-    """Raise a ``UsageError`` that says which file to put where, unless the weights can be had.
+    """Raise a ``UsageError`` unless the weights can be had and fit; it says which file to put where.
 
     Args:
         config: The section ``backbone`` of a cell's configuration.
@@ -181,6 +181,7 @@ def find_weights(config: dict[str, Any], files: Files, *, fetch: bool) -> None:
             f"the weights {name!r} of {config['name']} are not on this machine; a run fetches them from the "
             f"Hugging Face hub, or {weights.missing(name, files.folder)}"
         )
+    build(config, 2, files)  # weights of another network are told here once, not by every cell
 
 
 def head_of(name: str) -> str:

@@ -162,7 +162,7 @@ class ImageTextRetrieval(Pairs):
         super().__init__(config, context, width)
         self.ties = dict.fromkeys(DIRECTIONS, 0)
         if len(self.train.captions) < self.batch_size:
-            raise ValueError(
+            raise UsageError(
                 f"{len(self.train.captions)} training captions do not fill one batch of "
                 f"{self.batch_size} (training.batch_size)"
             )

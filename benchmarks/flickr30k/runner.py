@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.flickr30k import bert, data
+from benchmarks.flickr30k import bert
 from benchmarks.flickr30k.problem import ImageTextRetrieval
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
@@ -31,7 +31,9 @@ _paces: dict[tuple[str, str, str], Pace] = {}
 def require(cell: Cell, config: Config, context: Context) -> None:
     """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
     del cell
-    data.require(context.data, config["data"]["variant"])
+    ImageTextRetrieval(
+        config, context
+    )  # also what does not fit the backbone: told once, before training
 
 
 def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:

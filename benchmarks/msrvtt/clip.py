@@ -143,8 +143,10 @@ def build(config: dict[str, Any], files: Files) -> tuple[nn.Module, Weights]:
 
 
 def find_weights(config: dict[str, Any], files: Files, *, fetch: bool) -> None:
-    """Raise a ``UsageError`` that says which file to put where, unless the weights can be had."""
+    """Raise a ``UsageError`` unless the weights can be had and fit; it says which file to put where."""
     WEIGHTS.require(config, files, fetch=fetch)
+    if config["weights"] != RANDOM:
+        build(config, files)  # weights of another network are told here once, not by every cell
 
 
 def load(model: nn.Module, path: Path) -> None:

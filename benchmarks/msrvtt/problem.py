@@ -141,13 +141,13 @@ class VideoTextRetrieval(Pairs):
         super().__init__(config, context)
         names = config["data"]
         self.folder = data.require(context.data, names["variant"])
-        _check_fit(self.folder, config["backbone"]["name"])
+        check_fit(self.folder, config["backbone"]["name"])
         whole = data.load_list(self.folder, names["train"], limit=names["limit_train"])
         self.train, self.val = whole.parted(names["held_out"])
         self.test = data.load_list(self.folder, names["test"], limit=names["limit_test"])
         self.ties = dict.fromkeys(DIRECTIONS, 0)
         if len(self.train.owner) < self.batch_size:
-            raise ValueError(
+            raise UsageError(
                 f"{len(self.train.owner)} training captions do not fill one batch of {self.batch_size} "
                 "(training.batch_size)"
             )
@@ -264,7 +264,7 @@ def _pinned_pairs(split: data.Split, index: Tensor) -> Batch:
     return batch._replace(frames=batch.frames.pin_memory(), tokens=batch.tokens.pin_memory())
 
 
-def _check_fit(folder: Path, backbone: str) -> None:
+def check_fit(folder: Path, backbone: str) -> None:
     """Raise a ``UsageError`` unless vocabulary, length of captions and size of frames are the backbone's."""
     manifest, towers = manifest_of(folder), clip.towers_named(backbone)
     said = manifest["tokenizer"]

@@ -11,7 +11,7 @@ from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 from benchmarks.msrvtt import clip, data, processes
-from benchmarks.msrvtt.problem import VideoTextRetrieval
+from benchmarks.msrvtt.problem import VideoTextRetrieval, check_fit
 from benchmarks.training import two_stage
 from benchmarks.training.classification import weight_files
 from benchmarks.training.two_stage import is_stage1_kept
@@ -36,7 +36,7 @@ _paces: dict[tuple[str, str, str], Pace] = {}
 def require(cell: Cell, config: Config, context: Context) -> None:
     """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
     del cell
-    data.require(context.data, config["data"]["variant"])
+    check_fit(data.require(context.data, config["data"]["variant"]), config["backbone"]["name"])
 
 
 def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:

@@ -1,0 +1,82 @@
+"""What cannot fit is told once, before the first step and by a dry run, and leaves no record."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from benchmarks.flickr30k import bert
+from benchmarks.harness.cli import main
+from benchmarks.msrvtt import clip
+
+
+@pytest.fixture
+def options(settings, tmp_path):
+    def of(benchmark, **changed):
+        """Options of a run on data whose manifest says something else."""
+        folder = tmp_path / "data" / "embedded" / benchmark
+        shutil.copytree(settings.data / "embedded" / benchmark, folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["tokenizer"] |= changed
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return [f"--data={tmp_path / 'data'}", "--set=backbone.weights=random"]
+
+    return of
+
+
+def refused(capsys, settings, cells, options):
+    """Run cells, and have a dry run look at them; return what both say."""
+    every = ["run", cells, f"--results={settings.results}", f"--work={settings.work}", *options]
+    every += ["--device=cpu", "--jobs=1"]
+    assert main(every) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert main([*every, "--dry-run"]) == 3
+    out = capsys.readouterr().out
+    assert not settings.results.exists()
+    (line,) = [line for line in out.splitlines() if line.startswith("missing for ")]
+    assert line.partition(": ")[2] in error
+    return error
+
+
+def test_captions_of_another_vocabulary(capsys, settings, options):
+    given = options("flickr30k", size=30_522)
+    error = refused(capsys, settings, "flickr30k/bert_micro/f30k/lora-r8+[cl]*/0", given)
+    assert "30522" in error
+    assert "475" in error
+
+
+def test_tokens_of_another_vocabulary(capsys, settings, options):
+    given = options("msrvtt", size=49_408)
+    error = refused(capsys, settings, "msrvtt/clip_micro/1ka/lora-r8+[cl]*/0", given)
+    assert "49408 tokens in the vocabulary, clip_micro has 994" in error
+
+
+def test_a_caption_that_is_too_long(capsys, settings, options, monkeypatch):
+    short = dataclasses.replace(bert.TEXTS["bert_micro"], longest=5)
+    monkeypatch.setitem(bert.TEXTS, "bert_micro", short)
+    cells = "flickr30k/bert_micro/f30k/lora-r8+[cl]*/0"
+    assert "bert_micro takes 5" in refused(capsys, settings, cells, options("flickr30k"))
+
+
+def test_tokens_that_are_too_many(capsys, settings, options, monkeypatch):
+    monkeypatch.setattr(type(clip.towers_named("clip_micro")), "longest", 5, raising=False)
+    given = options("msrvtt", text_length=77)
+    cells = "msrvtt/clip_micro/1ka/lora-r8+[cl]*/0"
+    assert "have up to 77 tokens" in refused(capsys, settings, cells, given)
+
+
+@pytest.mark.parametrize(
+    ("cells", "weights"),
+    [
+        ("vtab1k/vit_micro/eurosat/lora-r8+[cl]*/0", "swin_micro"),
+        ("flickr30k/bert_micro/f30k/lora-r8+[cl]*/0", "clip_micro"),
+        ("msrvtt/clip_micro/1ka/lora-r8+[cl]*/0", "bert_micro"),
+    ],
+)
+def test_weights_of_another_network(capsys, settings, cells, weights):
+    given = [f"--data={settings.data}", f"--set=backbone.weights={weights}"]
+    refused(capsys, settings, cells, given)
