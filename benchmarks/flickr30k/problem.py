@@ -19,7 +19,7 @@ from benchmarks.harness.errors import UsageError
 from benchmarks.harness.spec import Config
 from benchmarks.training.classification import weight_files
 from benchmarks.training.data import manifest_of
-from benchmarks.training.retrieval import RANKS, both_ways
+from benchmarks.training.retrieval import RANKS, STRICT, both_ways
 from benchmarks.training.trainer import Plan, Problem
 
 DIRECTIONS = ("i2t", "t2i")
@@ -211,8 +211,8 @@ class ImageTextRetrieval(Pairs):
         """Return recalls, their sum and median ranks of both directions, on dev and test."""
         found: dict[str, float | None] = {}
         for name, split in (("val", self.val), ("test", self.test)):
-            values = self._recalls(model, split)
-            found |= {f"{name}_{metric}": values[metric] for metric in self.metrics}
+            values = self._recalls(model, split, name)
+            found |= {f"{name}_{metric}": values[metric] for metric in (*self.metrics, STRICT)}
         self.ties = {way: int(values[f"{way}_ties"]) for way in DIRECTIONS}
         return found
 
@@ -245,12 +245,12 @@ class ImageTextRetrieval(Pairs):
         """Return what identifies the data."""
         return data.fingerprint(self.folder)
 
-    def _recalls(self, model: nn.Module, split: data.Split) -> dict[str, float]:
+    def _recalls(self, model: nn.Module, split: data.Split, name: str) -> dict[str, float]:
         images = torch.cat(list(self._image_vectors(model, split)))
         texts = self._text_vectors(model, split.captions)
         with torch.autocast(images.device.type, enabled=False):
             owner = split.owner.to(self.device)
-            return both_ways(images.float(), texts.float(), owner, DIRECTIONS)
+            return both_ways(images.float(), texts.float(), owner, DIRECTIONS, place=name)
 
     def _image_vectors(self, model: Any, split: data.Split) -> Iterator[Tensor]:
         for rows in split.images.split(EVALUATED_IMAGES):

@@ -7,7 +7,7 @@ import os
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from benchmarks.harness.devices import default_device as default_device
 from benchmarks.harness.devices import device_of as device_of
 from benchmarks.harness.errors import TimeLimit, UsageError
 from benchmarks.harness.lock import held
-from benchmarks.harness.record import InvalidRecord, Outcome, Record, build_record
+from benchmarks.harness.record import InvalidRecord, Outcome, Record, build_record, not_finite
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.settings import Settings as Settings
 from benchmarks.harness.store import Stamp, State, Store
@@ -175,7 +175,7 @@ class Attempt:
             settings.config(cell),
             status=status,
             error=error,
-            outcome=found if isinstance(found, Outcome) else Outcome(),
+            outcome=found if isinstance(found, Outcome) and status == "ok" else Outcome(),
             sources=benchmark.sources(cell, scale, settings.overrides),
             where={
                 "code": provenance.code(),
@@ -336,7 +336,8 @@ def prepare_process(settings: Settings) -> None:
 def _verdict(found: Outcome | BaseException) -> tuple[str, str | None]:
     """Return the status and, unless it is ``ok``, one line about the error."""
     if isinstance(found, Outcome):
-        return "ok", None
+        place = not_finite(asdict(found))
+        return ("ok", None) if place is None else ("diverged", f"not finite: {place}")
     if isinstance(found, Exception):
         return _status(found), f"{type(found).__name__}: {found}".splitlines()[0]
     return "cancelled", "stopped by the user"

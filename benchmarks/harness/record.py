@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -222,6 +223,18 @@ def seal(record: Record) -> str:
     """Return the sha256 over everything in a record except the hash itself."""
     body = {key: value for key, value in record.items() if key != "record_sha256"}
     return hashlib.sha256(json.dumps(body, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def not_finite(value: Any, place: str = "") -> str | None:
+    """Return the place of the first number in nested values that is not finite, and the number, or None."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}"
+    if isinstance(value, dict):
+        parts: Any = value.items()
+    else:
+        parts = enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (not_finite(one, f"{place}.{name}" if place else str(name)) for name, one in parts)
+    return next((one for one in found if one is not None), None)
 
 
 def primary_value(record: Record) -> float | None:

@@ -22,7 +22,7 @@ from benchmarks.msrvtt.model import Batch, CLIP4Clip, padded
 from benchmarks.training.classification import weight_files
 from benchmarks.training.data import manifest_of
 from benchmarks.training.precision import Precision
-from benchmarks.training.retrieval import RANKS, both_ways, both_ways_of, check_ties
+from benchmarks.training.retrieval import RANKS, STRICT, both_ways, both_ways_of, check_ties
 from benchmarks.training.trainer import Problem
 from resora.petl import Method
 
@@ -192,8 +192,8 @@ class VideoTextRetrieval(Pairs):
         """Return a function from a model and its inputs to metrics, for the name and data of a split."""
         found: dict[str, float | None] = {}
         for name, split in (("val", self.val), ("test", self.test)):
-            values = {} if split is None else self._recalls(*choose(name, split))
-            found |= {f"{name}_{metric}": values.get(metric) for metric in self.metrics}
+            values = {} if split is None else self._recalls(*choose(name, split), name)
+            found |= {f"{name}_{metric}": values.get(metric) for metric in (*self.metrics, STRICT)}
         self.ties = {way: int(values[f"{way}_ties"]) for way in DIRECTIONS}
         return found
 
@@ -234,7 +234,7 @@ class VideoTextRetrieval(Pairs):
         """Return what identifies the data."""
         return data.fingerprint(self.folder)
 
-    def _recalls(self, model: Any, split: data.Split) -> dict[str, float]:
+    def _recalls(self, model: Any, split: data.Split, name: str) -> dict[str, float]:
         owner = split.owner.to(self.device)
         texts = torch.cat(
             [
@@ -252,10 +252,10 @@ class VideoTextRetrieval(Pairs):
             else:
                 vectors.append(model.head.videos(embedded, counts))
         if scores:
-            return both_ways_of(torch.cat(scores), owner, names, rule=self.rule)
+            return both_ways_of(torch.cat(scores), owner, names, rule=self.rule, place=name)
         texts = nn.functional.normalize(texts, dim=-1)
         with torch.autocast(texts.device.type, enabled=False):
-            return both_ways(torch.cat(vectors), texts, owner, names, rule=self.rule)
+            return both_ways(torch.cat(vectors), texts, owner, names, rule=self.rule, place=name)
 
 
 def _pinned_pairs(split: data.Split, index: Tensor) -> Batch:

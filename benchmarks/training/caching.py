@@ -135,7 +135,7 @@ class CachedProblem(Kept):
             images = self.features.get(split, getattr(self.problem, split))
             computed_by = self.tail if split in self.features else model
             found[f"{split}_{self.problem.metric}"] = (
-                None if images is None else self.problem.accuracy(computed_by, images)
+                None if images is None else self.problem.accuracy(computed_by, images, split)
             )
         return found
 

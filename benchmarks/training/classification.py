@@ -28,6 +28,7 @@ from benchmarks.training.data import (
     open_stream,
     require_task,
 )
+from benchmarks.training.finite import require_rows
 from benchmarks.training.precision import Precision
 from benchmarks.training.trainer import Problem
 from benchmarks.weights import FOLDER
@@ -117,8 +118,9 @@ class ImageClassification(Problem):
 
     def evaluate(self, model: nn.Module) -> dict[str, float | None]:
         """Return top-1 accuracy on the test split, and on the validation split if it is held out."""
-        val = None if self.val is None else self.accuracy(model, self.val)
-        return {f"val_{self.metric}": val, f"test_{self.metric}": self.accuracy(model, self.test)}
+        val = None if self.val is None else self.accuracy(model, self.val, "val")
+        test = self.accuracy(model, self.test, "test")
+        return {f"val_{self.metric}": val, f"test_{self.metric}": test}
 
     def keep_features(
         self, model: nn.Module, method: Method, precision: Precision
@@ -166,9 +168,19 @@ class ImageClassification(Problem):
         """Return what identifies the data."""
         return fingerprint(self.folder)
 
-    def accuracy(self, model: nn.Module, images: Images | Stream | Features) -> float:
-        """Return the share of images whose class a model names."""
+    def accuracy(
+        self, model: nn.Module, images: Images | Stream | Features, place: str = "evaluation"
+    ) -> float:
+        """Return the share of images whose class a model names.
+
+        Raises:
+            Diverged: A logit is not finite; the message has ``place``, the split, and the row of the image.
+        """
         correct = torch.zeros((), dtype=torch.long, device=self.device)
+        finite = []
         for inputs, labels in images.batches(EVALUATION_BATCH):
-            correct += (model(inputs).argmax(1) == labels).sum()
+            logits = model(inputs)
+            correct += (logits.argmax(1) == labels).sum()
+            finite.append(logits.isfinite().all(1))
+        require_rows(torch.cat(finite), f"{place}: the logits")
         return correct.item() / len(images)

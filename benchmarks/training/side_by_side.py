@@ -13,8 +13,9 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from benchmarks.training.finite import Diverged
 from benchmarks.training.shared_forward import NotShared, SharedForward
-from benchmarks.training.trainer import Diverged, Progress, Stage
+from benchmarks.training.trainer import Progress, Stage
 from resora.petl.lora import LoRA
 
 

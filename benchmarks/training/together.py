@@ -21,8 +21,9 @@ from benchmarks.harness.methods import family_of
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
 from benchmarks.training import side_by_side
+from benchmarks.training.finite import Diverged
 from benchmarks.training.precision import Precision
-from benchmarks.training.trainer import Diverged, Progress
+from benchmarks.training.trainer import Progress
 from benchmarks.training.two_stage import Run, TwoStageProblem, finish, prepare, stage_of
 
 FAMILY = "lora"

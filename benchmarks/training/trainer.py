@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import checkpoint
+from benchmarks.training.finite import Diverged, require_finite_values, require_usable
 from benchmarks.training.precision import FP32, Precision
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
@@ -25,10 +26,6 @@ DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
 FUSED = ("cpu", "cuda", "mps", "xpu")
 """Kinds of device on which torch has AdamW as one kernel; on others torch chooses."""
-
-
-class Diverged(Exception):
-    """Training gives no usable model; the message gives the reason."""
 
 
 class Problem(Protocol):
@@ -229,7 +226,8 @@ class Stage:
         """Finish an epoch: count it, evaluate if it is due, and store the results.
 
         Raises:
-            Diverged: The loss or the penalty is not finite, or the problem sees no usable model.
+            Diverged: The loss, the penalty, a parameter after the last step or what is evaluated is not
+                finite, or the problem sees no usable model.
         """
         progress.epoch += 1
         if not math.isfinite(loss + (penalty or 0.0)):
@@ -241,7 +239,12 @@ class Stage:
         losses = [value for value in progress.curves["train_loss"] if value is not None]
         if (reason := self.problem.why_diverged(losses, is_last=is_last)) is not None:
             raise Diverged(reason)
-        self._evaluate(progress)
+        try:
+            # The losses are from before the last step of the epoch.
+            require_usable(self._trained_by_name())
+            self._evaluate(progress)
+        except Diverged as problem:
+            raise Diverged(f"epoch {progress.epoch} of {self.plan.epochs}: {problem}") from None
         self._save(progress)
         self.on_epoch(progress.epoch, self.plan.epochs)
 
@@ -325,11 +328,15 @@ class Stage:
         self.model.eval()
         with torch.inference_mode(), self.precision.forward(self.device):
             values = self.problem.evaluate(self.model)
+        require_finite_values(values)
         for name, value in values.items():
             series = progress.curves.setdefault(name, [])
             series.extend([None] * (progress.epoch - 1 - len(series)))
             series.append(value)
         progress.evaluate_seconds += perf_counter() - started
+
+    def _trained_by_name(self) -> dict[str, Tensor]:
+        return {name: one for name, one in self.model.named_parameters() if one.requires_grad}
 
     def _save(self, progress: Progress) -> None:
         if progress.epoch == self.plan.epochs:

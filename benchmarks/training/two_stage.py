@@ -6,8 +6,9 @@ base, task and seed starts from them. ``+control`` trains the second stage with 
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,6 +26,7 @@ from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
 from benchmarks.training.caching import Kept
 from benchmarks.training.classification import ImageClassification
+from benchmarks.training.finite import require_finite_values
 from benchmarks.training.precision import Precision, hold_in_half
 from benchmarks.training.search import search_subnet
 from benchmarks.training.trainer import Plan, Problem, Progress, Stage
@@ -151,7 +153,7 @@ def prepare(cell: Cell, config: Config, context: Context, problem: TwoStageProbl
         hold_in_half(model, method)
     stage1 = _load_stage1(cell, config, context, model) if stage == 2 else None
     cached = problem.keep_features(model, method, precision) if context.caching else None
-    redundancy = _redundancy(model, problem, precision)
+    redundancy = _redundancy(model, problem, precision, "start")
     return Run(
         cell=cell,
         config=config,
@@ -178,7 +180,7 @@ def finish(run: Run, progress: Progress, cost: dict[str, Any] | None = None) -> 
     """
     started = perf_counter()
     cell, config, context, problem = run.cell, run.config, run.context, run.problem
-    after = _redundancy(run.model, problem, Precision.of(config))
+    after = _redundancy(run.model, problem, Precision.of(config), "end")
     if run.stage == 1:
         checkpoint.save_stage1(context.folder(cell), run.model, config_hash(config))
     checkpoint.drop_epoch(context.folder(cell))
@@ -278,7 +280,7 @@ def regularizer_of(model: nn.Module, section: dict[str, Any]) -> ReSoRA:
 
 
 def _redundancy(
-    model: nn.Module, problem: TwoStageProblem, precision: Precision
+    model: nn.Module, problem: TwoStageProblem, precision: Precision, when: str
 ) -> dict[str, Any] | None:
     try:
         regularizer = ReSoRA(model, weight=0.0)
@@ -289,6 +291,7 @@ def _redundancy(
         matrices = regularizer.redundancy(mask=problem.mask)
     regularizer.close()
     by_matrix = {name: _mean_over_pairs(values) for name, values in matrices.items()}
+    require_finite_values({f"redundancy.{when}.{name}": one for name, one in by_matrix.items()})
     return {
         "mean": sum(by_matrix.values()) / len(by_matrix),
         "by_matrix": by_matrix,
@@ -335,8 +338,8 @@ def _selected(
     evaluated = [epoch for epoch, value in enumerate(test) if value is not None]
 
     def best_by(series: list[float | None]) -> int | None:
-        values: Callable[[int], float] = lambda epoch: series[epoch] or 0.0  # noqa: E731
-        return max(evaluated, key=values) if any(v is not None for v in series) else None
+        had = [epoch for epoch in evaluated if _is_number(series[epoch])]
+        return max(had, key=lambda epoch: series[epoch] or 0.0) if had else None
 
     best_val = best_by(curves[f"val_{by}"])
     return {
@@ -344,6 +347,10 @@ def _selected(
         "best_val": None if best_val is None else test[best_val],
         "max_test": test[best_by(curves[f"test_{by}"]) or 0],
     }
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _cached(problem: Kept | None) -> dict[str, Any] | None:

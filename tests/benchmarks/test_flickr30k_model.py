@@ -267,14 +267,17 @@ def test_ranks_and_recalls_against_sorting():
         wanted[f"{way}_medr"] = float(np.median(ranks)) + 1
         wanted[f"{way}_ties"] = 0.0
     recalls = [value for name, value in wanted.items() if "_r" in name]
-    assert found == pytest.approx(wanted | {"rsum": sum(recalls)})
+    assert found == pytest.approx(
+        wanted | {"rsum": sum(recalls), "rsum_strictly_higher": sum(recalls)}
+    )
 
 
-def test_ties_are_counted_and_do_not_worsen_a_rank():
+def test_ties_are_counted_and_open_places_are_shared():
     first = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     second = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     found = both_ways(first, second, torch.arange(3), ("i2t", "t2i"))
-    assert found["i2t_r1"] == found["t2i_r1"] == 1.0
+    assert found["i2t_r1"] == found["t2i_r1"] == pytest.approx(2 / 3)  # 1/2, 1, 1/2
+    assert found["rsum_strictly_higher"] == 6.0
     assert (found["i2t_ties"], found["t2i_ties"]) == (2.0, 2.0)
     # Two captions of one image that score alike leave no rank open.
     found = both_ways(first[:2], second, torch.tensor([0, 1, 0]), ("i2t", "t2i"))

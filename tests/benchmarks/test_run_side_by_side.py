@@ -20,8 +20,9 @@ from benchmarks.harness.execute import pending
 from benchmarks.harness.registry import select
 from benchmarks.harness.workers import run_many
 from benchmarks.training import together
+from benchmarks.training.finite import Diverged
 from benchmarks.training.side_by_side import SideBySide
-from benchmarks.training.trainer import Diverged, Stage
+from benchmarks.training.trainer import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 EUROSAT = "vtab1k/vit_micro/eurosat"

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from benchmarks import backbones
 from benchmarks.training import side_by_side
+from benchmarks.training.finite import Diverged
 from benchmarks.training.precision import FP32, Precision
 from benchmarks.training.shared_forward import NotShared
-from benchmarks.training.trainer import Diverged, Plan, Problem, Stage
+from benchmarks.training.trainer import Plan, Problem, Stage
 from resora import ReSoRA
 from resora.petl import make_method
 
