@@ -1,137 +1,163 @@
-"""Writes the tables and figures of one scale, each file whole or not at all."""
+"""Computes the tables and figures of one scale, and writes them, each file whole or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
-from benchmarks.harness.spec import Scale, Table
-from reports import claims, html, latex, markdown
-from reports.grid import Grid, load_grid
-from reports.layouts import Report, joined, report
-from reports.measurement import Measurement
-from reports.tables import TableData
+from benchmarks.harness.spec import Benchmark, Table
+from reports import layout, render
+from reports.comparable import Measurement
+from reports.layout import Report
+from reports.notes import Notes
+from reports.records import Records, read, rivals_of
+from reports.specs import LAYOUTS
+from reports.table import Part
 
 LIST = "python -m reports show --help"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built:
-    """What a build wrote.
+class Scale:
+    """All reports of one scale, from records that were read once.
 
     Attributes:
-        folder: The folder.
-        files: What is in it.
-        holes: The declared cells that have no number.
+        records: The records.
+        drafts: Whether drafts were asked for.
     """
 
-    folder: Path
-    files: tuple[Path, ...]
-    holes: tuple[Measurement, ...]
+    records: Records
+    drafts: bool | None = None
+
+    @cached_property
+    def tables(self) -> dict[str, Report]:
+        """Every table in the paper's order, ours after the paper's."""
+        return {one.name: one for one in _tables(self.records)}
+
+    @cached_property
+    def parts(self) -> dict[str, Part]:
+        """What figures are drawn from: tables by name, parts of several by name and benchmark."""
+        found: dict[str, Part] = {}
+        for table in self.tables.values():
+            if len(table.parts) == 1:
+                found[table.name] = table.parts[0]
+            else:
+                of = {f"{table.name}_{one.grid.benchmark.name}": one for one in table.parts}
+                found |= of
+        return found
+
+    @property
+    def holes(self) -> list[Measurement]:
+        """The declared cells without a number; tables share rows, so each once."""
+        return list({one.path: one for of in self.tables.values() for one in of.holes}.values())
+
+    @property
+    def options(self) -> str:
+        """What a command that fills a hole needs at its end."""
+        settings = [f"--set {name}={value}" for name, value in self.records.overrides.items()]
+        return " ".join([f"--scale {self.records.scale}", *settings])
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder to write into."""
+        named = [str(value).replace("/", "-") for value in self.records.overrides.values()]
+        return "-".join([self.records.scale, *named, *(["draft"] if self.drafts else [])])
+
+    @property
+    def has_drafts(self) -> bool:
+        """Whether any table rests on a record that is not final."""
+        return any(part.grid.has_drafts for of in self.tables.values() for part in of.parts)
 
 
-def build(
+def load_scale(
     results: Path,
-    out: Path,
     scale: str,
     overrides: Mapping[str, Any] | None = None,
     *,
     drafts: bool | None = None,
-) -> Built:
-    """Write every table and figure of a scale below ``out/<scale>/``.
+) -> Scale:
+    """Read all records of a scale once.
 
-    With ``overrides``, from the records with these settings, into a folder that names them; with
-    ``drafts``, also from records that are not final (``refusals.py``), into ``<scale>-draft``.
+    Raises:
+        UsageError: There is no such scale.
     """
-    named = [str(value).replace("/", "-") for value in (overrides or {}).values()]
-    folder = out / "-".join([scale, *named, *(["draft"] if drafts else [])])
-    files: list[Path] = []
-    tables = load_tables(results, scale, overrides=overrides, drafts=drafts)
-    for table in tables:
-        texts = {
-            "md": markdown.render(table.page),
-            "tex": latex.render(table.page),
-            "csv": table.csv,
-            "sources.csv": table.sources,
-        }
-        for suffix, text in texts.items():
-            files.append(write(folder / f"{table.name}.{suffix}", text.encode()))
-    of_tasks = numbers_of(tables)
-    # Matplotlib takes longer to import than all tables to compute, and `show` draws nothing.
-    from reports import figures
-
-    drawn = list(figures.draw(of_tasks))
-    for figure in drawn:
-        for suffix, content in figure.encoded.items():
-            files.append(write(folder / f"{figure.name}.{suffix}", content))
-    judged = claims.judge_all(results, scale, overrides, drafts=drafts)
-    is_draft = any(data.grid.has_drafts for data in of_tasks.values())
-    listed = claims.page(judged, scale, is_draft=is_draft)
-    text = claims.render_markdown(judged, scale, is_draft=is_draft)
-    files.append(write(folder / "claims.md", text.encode()))
-    files.append(write(folder / "claims.csv", claims.render_csv(judged, scale).encode()))
-    page = html.render(
-        f"ReSoRA Bench: tables and figures at scale {scale}",
-        tables,
-        {one.name: (one.caption, one.encoded["svg"]) for one in drawn},
-        options=" ".join(
-            [f"--scale {scale}", *(f"--set {k}={v}" for k, v in (overrides or {}).items())]
-        ),
-        more=[("claims", listed)],
-    )
-    files.append(write(folder / "index.html", page.encode()))
-    # Tables share rows, so the same cell may be missing from two of them.
-    holes = {found.path: found for table in tables for found in table.holes}
-    return Built(folder=folder, files=tuple(files), holes=tuple(holes.values()))
+    return Scale(records=read(results, scale, overrides=overrides, drafts=drafts), drafts=drafts)
 
 
-def load_tables(
+def load_table(
     results: Path,
     scale: str,
-    name: str | None = None,
+    name: str,
     overrides: Mapping[str, Any] | None = None,
     *,
     drafts: bool | None = None,
 ) -> list[Report]:
-    """Compute every table of a scale in the paper's order, or the one that is named.
+    """Compute one table, from the records that it needs alone; nothing if the scale does not have it.
 
     Raises:
         UsageError: There is no such table or scale.
     """
-    if name is not None and name not in table_names():
+    if name not in table_names():
         raise unknown("table", name, table_names(), LIST)
     if scale not in scales():
         raise unknown("scale", scale, scales(), "python -m benchmarks ls")
-    found: list[Report] = []
-    for benchmark in BENCHMARKS.values():
-        if scale in benchmark.scales:
-            chosen = [table for table in benchmark.tables if name in (None, table.name)]
-            declared = benchmark.scales[scale]
-            grids = {
-                backbone: load_grid(
-                    benchmark, declared, backbone, results, overrides, drafts=drafts
-                )
-                for position, backbone in enumerate(declared.backbones)
-                if any(table.backbone == position for table in chosen)
-            }
-            found += _tables_of(declared, chosen, grids)
-    # The paper's tables by their numbers, ours after them.
-    found.sort(key=lambda one: (not one.name.startswith("table"), one.name))
-    return [joined(list(parts)) for _, parts in groupby(found, key=lambda one: one.name)]
+    needed: dict[tuple[str, str], set[str]] = {}
+    for benchmark, table in _declared(scale):
+        if table.name == name:
+            for of, methods in _needed(benchmark, table).items():
+                backbone = BENCHMARKS[of].scales[scale].backbones[table.backbone]
+                needed.setdefault((of, backbone), set()).update(methods)
+    records = read(results, scale, only=needed, overrides=overrides, drafts=drafts)
+    return list(_tables(records, name))
 
 
-def numbers_of(tables: Sequence[Report]) -> dict[str, TableData]:
-    """Return what figures are drawn from: tables by name, their parts by name and benchmark."""
-    whole = {table.name: table.data for table in tables if isinstance(table.data, TableData)}
-    return whole | {
-        f"{table.name}_{part.grid.benchmark.name}": part for table in tables for part in table.parts
+def _tables(records: Records, name: str | None = None) -> Iterator[Report]:
+    declared = [pair for pair in _declared(records.scale) if name in (None, pair[1].name)]
+    declared.sort(key=lambda pair: (not pair[1].name.startswith("table"), pair[1].name))
+    for _, pairs in groupby(declared, key=lambda pair: pair[1].name):
+        notes = Notes()
+        parts = [_part(records, benchmark, table, notes) for benchmark, table in pairs]
+        yield layout.report(parts, LAYOUTS[parts[0].table.layout])
+
+
+def _declared(scale: str) -> list[tuple[Benchmark, Table]]:
+    return [
+        (benchmark, table)
+        for benchmark in BENCHMARKS.values()
+        if scale in benchmark.scales
+        for table in benchmark.tables
+        if table.backbone < len(benchmark.scales[scale].backbones)
+    ]
+
+
+def _needed(benchmark: Benchmark, table: Table) -> dict[str, list[str]]:
+    """The methods that a table is made of, by benchmark: its rows, and what they are compared with."""
+    rows = [*table.rows, *(rival for row in table.rows for rival in rivals_of(row).values())]
+    beside = LAYOUTS[table.layout].beside
+    own = list(benchmark.methods) if benchmark.is_timed else rows
+    return {benchmark.name: own} | ({beside: rows} if beside in BENCHMARKS else {})
+
+
+def _part(records: Records, benchmark: Benchmark, table: Table, notes: Notes) -> Part:
+    grids = {
+        of: records.grid(of, table.backbone).of_methods(methods)
+        for of, methods in _needed(benchmark, table).items()
     }
+    kind = LAYOUTS[table.layout]
+    return Part(
+        table=table,
+        grid=grids[benchmark.name],
+        beside=grids.get(kind.beside),
+        notes=notes,
+        compute=kind.compute,
+    )
 
 
 def table_names() -> tuple[str, ...]:
@@ -152,6 +178,56 @@ def recorded_scales(results: Path) -> tuple[str, ...]:
     return tuple(recorded or scales())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What a build wrote.
+
+    Attributes:
+        folder: The folder.
+        files: What is in it.
+        holes: The declared cells that have no number.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    holes: tuple[Measurement, ...]
+
+
+def build(scale: Scale, out: Path, *, with_page: bool = True) -> Built:
+    """Write every table and figure of a scale below ``out``, into the folder that it names.
+
+    Records of other settings, and drafts, have folders of their own. ``with_page``: also what is not
+    committed, the HTML page and the figures as SVG.
+    """
+    # Matplotlib takes longer to import than all tables to compute, and `show` draws nothing.
+    from reports import claims, figures, html
+
+    folder = out / scale.folder
+    judged = claims.judge_all(scale.records)
+    draft, name = scale.has_drafts, scale.records.scale
+    contents = {file: text.encode() for file, text in texts(scale)}
+    contents["claims.md"] = claims.render_markdown(judged, name, is_draft=draft).encode()
+    contents["claims.csv"] = claims.render_csv(judged, name).encode()
+    drawn = list(figures.draw(scale.parts, ("png", "svg") if with_page else ("png",)))
+    contents |= {f"{one.name}.{kind}": of for one in drawn for kind, of in one.encoded.items()}
+    if with_page:
+        pages = [(of.name, of.page) for of in scale.tables.values()]
+        pages.append(("claims", claims.page(judged, name, is_draft=draft)))
+        pictures = ((one.name, one.caption, one.encoded["svg"]) for one in drawn)
+        contents["index.html"] = html.render(scale, pages, pictures, folder).encode()
+    files = tuple(write(folder / file, content) for file, content in contents.items())
+    return Built(folder=folder, files=files, holes=tuple(scale.holes))
+
+
+def texts(scale: Scale) -> Iterator[tuple[str, str]]:
+    """Name and content of every text file of a scale: what is committed."""
+    for name, table in scale.tables.items():
+        yield f"{name}.md", render.markdown(table.page)
+        yield f"{name}.tex", render.latex(table.page)
+        yield f"{name}.csv", table.frame.to_csv(index=False, lineterminator="\n")
+        yield f"{name}.sources.csv", table.sources.to_csv(index=False, lineterminator="\n")
+
+
 def write(path: Path, content: bytes) -> Path:
     """Write a file so that a reader sees the old or the new one, and never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,9 +235,3 @@ def write(path: Path, content: bytes) -> Path:
     temporary.write_bytes(content)
     temporary.replace(path)
     return path
-
-
-def _tables_of(scale: Scale, tables: list[Table], grids: Mapping[str, Grid]) -> Iterator[Report]:
-    for table in tables:
-        if table.backbone < len(scale.backbones):
-            yield report(table, grids[scale.backbones[table.backbone]])

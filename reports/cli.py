@@ -17,16 +17,23 @@ from benchmarks.harness.errors import (
     output_closed,
 )
 from benchmarks.harness.store import State
-from reports import check, claims, method, readme, terminal
+from reports import check, claims, readme, render
 from reports.audit import cli as audit
-from reports.build import build, load_tables, recorded_scales, scales, table_names
+from reports.build import (
+    Scale,
+    build,
+    load_scale,
+    load_table,
+    recorded_scales,
+    scales,
+    table_names,
+)
 from reports.notes import LISTED
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
 README = Path("README.md")
 PAGE = Path("reports/RESULTS.md")
-FIGURES = Path("resora/figures")
 CLAIM_FORMATS = ("terminal", "markdown", "csv")
 
 
@@ -96,8 +103,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the paper's claims, judged from the records (default scale: paper)",
     )
     claimer.add_argument("--format", choices=CLAIM_FORMATS, default="terminal")
-    measurer = commands.add_parser("method", help="measure and draw what resora/METHOD.md shows")
-    measurer.add_argument("--out", type=Path, default=FIGURES, help="folder to write into")
     audit.add_to(commands)
     return parser
 
@@ -107,10 +112,12 @@ def _build(options: argparse.Namespace) -> int:
     return max(_build_scale(options, scale) for scale in chosen)
 
 
+def _load(options: argparse.Namespace, scale: str) -> Scale:
+    return load_scale(options.results, scale, dict(options.set or []), drafts=options.draft)
+
+
 def _build_scale(options: argparse.Namespace, scale: str) -> int:
-    built = build(
-        options.results, options.out, scale, dict(options.set or []), drafts=options.draft
-    )
+    built = build(_load(options, scale), options.out)
     for path in built.files:
         print(path)
     unused = [one for one in built.holes if one.state is State.INVALID or one.is_refused]
@@ -130,11 +137,11 @@ def _build_scale(options: argparse.Namespace, scale: str) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     chosen = [options.scale] if options.scale else check.committed_scales(options.out)
-    found = [
-        line for scale in chosen for line in check.differences(options.results, options.out, scale)
-    ]
+    loaded = {name: load_scale(options.results, name) for name in chosen}
+    found = [line for scale in loaded.values() for line in check.differences(scale, options.out)]
     if not options.scale:
-        found += readme.differences(options.readme, options.page, options.results)
+        of_page = loaded.get(readme.SCALE) or load_scale(options.results, readme.SCALE)
+        found += readme.differences(options.readme, options.page, of_page)
     for line in found:
         print(line)
     print(f"{' '.join(chosen) or 'no scale'}: {len(found)} files differ from what the records give")
@@ -151,20 +158,21 @@ def _readme(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    for table in load_tables(
+    tables = load_table(
         options.results,
         options.scale or "smoke",
         options.table,
         dict(options.set or []),
         drafts=options.draft,
-    ):
-        print(terminal.render(table.page))
+    )
+    for table in tables:
+        print(render.terminal(table.page))
     return DONE
 
 
 def _claims(options: argparse.Namespace) -> int:
     scale = options.scale or "paper"
-    found = claims.judge_all(options.results, scale, dict(options.set or []), drafts=options.draft)
+    found = claims.judge_all(_load(options, scale).records)
     if options.format == "terminal":
         print(claims.render_terminal(found, scale, options.results))
     elif options.format == "markdown":
@@ -175,18 +183,11 @@ def _claims(options: argparse.Namespace) -> int:
     return INCOMPLETE if missing else DONE
 
 
-def _method(options: argparse.Namespace) -> int:
-    for path in method.build(options.out):
-        print(path)
-    return DONE
-
-
 COMMANDS = {
     "build": _build,
     "check": _check,
     "show": _show,
     "readme": _readme,
     "claims": _claims,
-    "method": _method,
     "audit": audit.run,
 }

@@ -1,183 +1,199 @@
-"""One HTML page with every table and figure of a scale: nothing is loaded from anywhere, no script runs."""
+"""One HTML page with every table and figure of a scale; nothing is loaded from anywhere.
+
+Without its script the page has all tables, numbers and figures; with it tables sort and filter.
+"""
 
 from __future__ import annotations
 
+import math
+import os
+import statistics
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from reports.layouts import Report
-from reports.measurement import Measurement
-from reports.page import HOLE, NOTHING, Block, Entry, Page
+from benchmarks.harness.cell import parse_method
+from reports.build import Scale
+from reports.page import Page
+from reports.records import CONTROL, Grid
+from reports.render import TEMPLATES, templates
+from reports.table import Part
 
-STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+WIDTH, HEIGHT = 760, 420
+LEFT, RIGHT, TOP, BOTTOM = 64, 740, 16, 370
+ROOM = 0.06
+"""Kept free at each end of an axis, as a part of it."""
 
 
 def render(
-    title: str,
-    tables: Sequence[Report],
-    figures: Mapping[str, tuple[str, bytes]],
-    *,
-    options: str,
-    more: Iterable[tuple[str, Page]] = (),
+    scale: Scale,
+    pages: Sequence[tuple[str, Page]],
+    figures: Iterable[tuple[str, str, bytes]],
+    folder: Path,
 ) -> str:
     """Lay out a scale.
 
     Args:
-        title: Heading of the page.
-        tables: Its tables.
-        figures: Caption and SVG by name.
-        options: What a command that fills a hole needs at its end, such as ``--scale micro``.
-        more: Other pages, by name.
+        scale: Its tables.
+        pages: These and others, by name.
+        figures: Name, caption and SVG.
+        folder: Where the page will lie: its links to records start there.
     """
-    names = [*((one.name, one.page.title) for one in tables), *((n, p.title) for n, p in more)]
-    links = [f'<a href="#{name}">{escape(text.partition(" · ")[0])}</a>' for name, text in names]
-    links += [f'<a href="#{name}">{escape(name)}</a>' for name in figures]
-    warnings = dict.fromkeys(one.page.warning for one in tables if one.page.warning)
-    parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>",
-        f"<h1>{escape(title)}</h1>",
-        *(f'<p class="warning">{escape(text)}</p>' for text in warnings),
-        f"<p>{_summary(tables)}</p>",
-        f"<nav>{' '.join(links)}</nav>",
-        *(_table(one, options) for one in tables),
-        *(_section(name, page, page.ours, {}) for name, page in more),
-        *(_figure(name, *found) for name, found in figures.items()),
-        "</body>\n</html>",
-    ]
-    return "\n".join(parts) + "\n"
-
-
-def _summary(tables: Sequence[Report]) -> str:
-    holes = {found.path for one in tables for found in one.holes}
-    text = f"Declared cells without a number: {len(holes)}."
-    if holes:
-        text += " A row with holes has at its end the command that fills them."
-    return text
-
-
-def _table(report: Report, options: str) -> str:
-    by_method: dict[str, list[Measurement]] = {}
-    for found in report.holes:
-        by_method.setdefault(found.cell.method, []).append(found)
-    return _section(report.name, report.page, report.page.ours, by_method, options)
-
-
-def _section(
-    name: str,
-    page: Page,
-    blocks: Iterable[Block],
-    holes: Mapping[str, Sequence[Measurement]],
-    options: str = "",
-) -> str:
-    shown = {method for block in blocks for method, _ in block.rows}
-    left = [found for method, at in holes.items() if method not in shown for found in at]
-    parts = [
-        f'<section id="{name}">\n<h2>{escape(page.title)}</h2>',
-        _blocks(blocks, holes, options),
-        *(f'<p class="fill">{_filling([one], options)}</p>' for one in _of_each_method(left)),
-        *(f'<p class="note"><sup>{mark}</sup> {escape(text)}</p>' for mark, text in page.notes),
-        '<ul class="legend">',
-        *(f"<li>{escape(line)}</li>" for line in page.legend),
-        "</ul>",
-        _blocks(page.paper, {}, options),
-        "</section>",
-    ]
-    return "\n".join(parts)
-
-
-def _blocks(
-    blocks: Iterable[Block], holes: Mapping[str, Sequence[Measurement]], options: str
-) -> str:
-    """Blocks, side by side where they fit, as the halves of the paper's Table 1 stand."""
-    text = "\n".join(f"<div>\n{_block(block, holes, options)}\n</div>" for block in blocks)
-    return f'<div class="blocks">\n{text}\n</div>'
-
-
-def _of_each_method(holes: Iterable[Measurement]) -> list[Measurement]:
-    """One hole of each method on each network."""
-    return list({(found.cell.backbone, found.cell.method): found for found in holes}.values())
-
-
-def _block(block: Block, holes: Mapping[str, Sequence[Measurement]], options: str) -> str:
-    missing = {name: _at(block, holes.get(name, ())) for name, _ in block.rows}
-    # By task the same cells are missing again.
-    fills = not block.is_grouped and any(missing.values())
-    width = 1 + len(block.columns) + fills
-    sections = dict(block.sections)
-    rows = []
-    for index, (name, cells) in enumerate(block.rows):
-        if index in sections:
-            heading = escape(sections[index])
-            rows.append(
-                f'<tr class="part"><th colspan="{width}" scope="rowgroup">{heading}</th></tr>'
-            )
-        row = "".join(map(_cell, cells))
-        if fills:
-            row += f'<td class="fill">{_filling(missing[name], options)}</td>'
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{row}</tr>')
-    kind = ' class="text"' if block.is_text else ""
-    heads = "".join(f'<th scope="col">{_broken(c.title)}</th>' for c in block.columns)
-    heads += '<th scope="col">to fill the holes</th>' if fills else ""
-    return "\n".join(
-        [
-            f'<h3>{escape(block.title)}</h3>\n<div class="wide"><table{kind}>\n<thead>',
-            _groups(block),
-            f'<tr><th scope="col">{escape(block.corner)}</th>{heads}</tr>\n</thead>\n<tbody>',
-            *rows,
-            "</tbody>\n</table></div>",
-        ]
-    )
-
-
-def _at(block: Block, holes: Sequence[Measurement]) -> list[Measurement]:
-    """The holes of a row that are on the block's network, where a table has several."""
-    networks = {found.cell.backbone for found in holes}
-    return [found for found in holes if len(networks) == 1 or found.cell.backbone in block.title]
-
-
-def _filling(holes: Sequence[Measurement], options: str) -> str:
-    if not holes:
-        return ""
-    cell = holes[0].cell
-    selector = f"{cell.benchmark}/{cell.backbone}/*/{cell.method}"
-    command = f"python -m benchmarks run '{selector}' {options}"
-    return f"<code>{escape(command, quote=False)}</code>"
-
-
-def _groups(block: Block) -> str:
-    if not block.is_grouped:
-        return ""
-    runs = [
-        (group or "", len(list(columns)))
-        for group, columns in groupby(block.columns, lambda c: c.group)
-    ]
-    cells = "".join(
-        f'<th colspan="{n}" scope="colgroup">{escape(group or "")}</th>' for group, n in runs
-    )
-    return f"<tr><td></td>{cells}</tr>"
-
-
-def _cell(entry: Entry) -> str:
-    kind = ' class="hole"' if entry.text in (HOLE, NOTHING) else ""
-    value, plus_minus, spread = escape(entry.text).partition(" ± ")
-    text = f"{value} <small>± {spread}</small>" if plus_minus else value.replace("\n", "<br>")
-    marks = f"<sup>{escape(entry.marks)}</sup>" if entry.marks else ""
-    return f"<td{kind}>{text}{marks}</td>"
-
-
-def _broken(title: str) -> str:
-    return "<br>".join(map(escape, title.split("\n")))
-
-
-def _figure(name: str, caption: str, svg: bytes) -> str:
-    source = f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
-    text = escape(caption)
+    part = scale.parts.get("table2")
+    records = _records(scale)
     return (
-        f'<figure id="{name}">\n<img alt="{text}" src="{source}">\n<figcaption>{text}</figcaption>\n'
-        "</figure>"
+        templates("html")
+        .get_template("page.html.j2")
+        .render(
+            title=f"ReSoRA Bench: tables and figures at scale {scale.records.scale}",
+            style=(TEMPLATES / "page.css").read_text(encoding="utf-8"),
+            script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
+            warnings=list(dict.fromkeys(page.warning for _, page in pages if page.warning)),
+            holes=len(scale.holes),
+            pages=pages,
+            plots=[plot for plot in _plots(part) if plot] if part else [],
+            figures=[
+                {"name": name, "caption": caption, "svg": b64encode(svg).decode()}
+                for name, caption, svg in figures
+            ],
+            groups=_headings(pages, lambda column: column.group),
+            tasks=_headings(pages, lambda column: column.group and column.title.replace("\n", " ")),
+            records=records,
+            recorded={name for name, of in records for name in (name, *(place for place, _ in of))},
+            root=Path(os.path.relpath(scale.records.results, folder)).as_posix(),
+        )
     )
+
+
+def _headings(pages: Sequence[tuple[str, Page]], of: Any) -> list[str]:
+    columns = (c for _, page in pages for block in page.ours for c in block.columns)
+    return list(dict.fromkeys(filter(None, map(of, columns))))
+
+
+Seeds = list[dict[str, str]]
+
+
+def _records(scale: Scale) -> list[tuple[str, list[tuple[str, Seeds]]]]:
+    """The records behind the tables: by method, then by task, each seed's file and hash."""
+    found: dict[str, dict[str, Seeds]] = {}
+    seen = set()
+    for table in scale.tables.values():
+        for one in (one for part in table.parts for one in part.behind):
+            if one.record is None or one.path in seen:
+                continue
+            seen.add(one.path)
+            cell = one.cell
+            method = f"{cell.benchmark}/{cell.backbone}//{cell.method}"
+            place = f"{cell.benchmark}/{cell.backbone}/{cell.task}/{cell.method}"
+            seed = {"path": one.path, "sha256": one.record["record_sha256"]}
+            found.setdefault(method, {}).setdefault(place, []).append(seed)
+    return [(method, list(places.items())) for method, places in found.items()]
+
+
+# Accuracy over what it costs, with the Pareto front
+
+
+def _plots(part: Part) -> Iterable[dict[str, Any] | None]:
+    sizes = {row: part.value(row, "params_m", "trainable_without_head") for row in part.in_suite}
+    yield _plot(
+        part,
+        "pareto-params",
+        "Accuracy over trainable parameters",
+        {row: 1e3 * size for row, size in sizes.items() if size is not None},
+        "trainable parameters without the head, thousands",
+        "The dashed line is the Pareto front: no method has fewer parameters and a higher mean. "
+        "Hollow: stage 2 without a penalty.",
+    )
+    yield _plot(
+        part,
+        "pareto-seconds",
+        "Accuracy over seconds a step",
+        {row: seconds for row in part.in_suite if (seconds := step_seconds(part.grid, row))},
+        "seconds a training step, median over the records",
+        "As the cells ran, on the machine and with the shortcuts of their records (kept features, cells side "
+        "by side): a rough measure; the tables of costs are the fair one.",
+    )
+
+
+def step_seconds(grid: Grid, method: str) -> float | None:
+    """Seconds of a training step, median over a method's records; None if they do not say."""
+    found = []
+    for record in grid.records(method):
+        counts, config = record["counts"], record["config"]
+        stage = config.get("stage2") or config.get("stage1") or {}
+        seconds, batch = record["cost"].get("train_seconds"), stage.get("batch_size")
+        images, epochs = counts.get("n_seen_per_epoch"), counts.get("epochs")
+        if seconds and batch and images and epochs:
+            found.append(seconds / (epochs * math.ceil(images / batch)))
+    return statistics.median(found) if found else None
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names that no other beats: none has both a lower x and a higher y. From left to right."""
+    front: list[str] = []
+    best = -math.inf
+    for name, (_, y) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
+        if y > best:
+            front.append(name)
+            best = y
+    return front
+
+
+def _plot(
+    part: Part, name: str, title: str, costs: Mapping[str, float], x_label: str, caption: str
+) -> dict[str, Any] | None:
+    means = {row: part.at(row, "mean", "all_set_average") for row in costs}
+    at = {
+        row: (costs[row], found.value)
+        for row, found in means.items()
+        if found is not None and found.value is not None
+    }
+    if not at:
+        return None
+    least = min((x for x, _ in at.values() if x > 0), default=1.0)
+    # A method without parameters stands left of all that have some.
+    logs = {row: math.log10(x if x > 0 else least / 3) for row, (x, _) in at.items()}
+    x_of = _axis(list(logs.values()), LEFT, RIGHT)
+    y_of = _axis([y for _, y in at.values()], BOTTOM, TOP)
+    front = pareto_front(at)
+    points = []
+    for row, (x, y) in at.items():
+        suffix = parse_method(row).suffix
+        found = means[row]
+        std = f" ± {found.std:.1f}" if found and found.std is not None else ""
+        points.append(
+            {
+                "name": row,
+                "x": round(x_of(logs[row]), 1),
+                "y": round(y_of(y), 1),
+                "kind": "control" if suffix == CONTROL else "penalty" if suffix else "base",
+                "is_best": row in front,
+                "text": f"{row}: {y:.1f}{std} at {x:.3g}",
+            }
+        )
+    places = {point["name"]: (point["x"], point["y"]) for point in points}
+    low, high = min(logs.values()), max(logs.values())
+    powers = [10.0**p * m for p in range(-6, 9) for m in (1, 2, 5)]
+    x_ticks = [
+        (round(x_of(math.log10(v)), 1), f"{v:g}") for v in powers if low <= math.log10(v) <= high
+    ]
+    heights = [y for _, y in at.values()]
+    step = max(1, round((max(heights) - min(heights)) / 6))
+    ys = range(math.ceil(min(heights)), math.floor(max(heights)) + 1, step)
+    return {
+        **{"id": name, "title": title, "caption": caption, "x_label": x_label, "points": points},
+        **{"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT},
+        **{"top": TOP, "bottom": BOTTOM, "y_label": "top-1, mean of all tasks, %"},
+        "front": [places[row] for row in front],
+        "x_ticks": x_ticks,
+        "y_ticks": [(round(y_of(y), 1), f"{y:g}") for y in ys],
+    }
+
+
+def _axis(values: Sequence[float], start: float, end: float) -> Any:
+    """Map values to places between two ends of a plot, with room at both."""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    low, span = low - ROOM * span, span * (1 + 2 * ROOM)
+    return lambda value: start + (end - start) * (value - low) / span

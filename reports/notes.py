@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from string import ascii_lowercase
 
 from benchmarks.harness.store import State
-from reports.measurement import Measurement
+from reports.comparable import Measurement
 
 LISTED = 8
 """A footnote names so many cells, then says how many more; ``benchmarks verify`` has them all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill, indent
@@ -10,12 +10,14 @@ from textwrap import fill, indent
 from benchmarks.harness.cell import parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS
-from reports import blocks, claims, markdown, shots, stats
-from reports.build import load_tables
-from reports.grid import CONTROL, Grid, base_of, control_of, load_grid
-from reports.page import HOLE, Block, Column, Entry, with_columns
+from reports import claims, render, stats
+from reports.build import Scale, load_scale
+from reports.layout import View, name_of
+from reports.page import HOLE, Block, Column, Entry, Row
+from reports.records import CONTROL, Grid, base_of, control_of, read
+from reports.specs import LAYOUTS, means
 from reports.stats import Difference
-from reports.tables import TableData
+from reports.table import Part
 
 SCALE = "micro"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -26,8 +28,6 @@ SUMMARY = "lora-r8"
 COMMAND = "python -m reports readme"
 NOTE = f"written by {COMMAND} from results/{SCALE}/: do not edit"
 WIDTH = 120
-PAPER_COLUMNS = 4
-"""So many columns of the block of means, the last ones, are the paper's."""
 
 
 def write(readme: Path, page: Path, results: Path) -> list[Path]:
@@ -36,29 +36,26 @@ def write(readme: Path, page: Path, results: Path) -> list[Path]:
     Raises:
         UsageError: One of them has not one pair of markers.
     """
-    new = {
-        path: (path.read_text(encoding="utf-8"), text)
-        for path, text in _pages(readme, page, results)
-    }
-    for path, (_, text) in new.items():
+    new = list(_pages(readme, page, load_scale(results, SCALE)))
+    for path, _, text in new:
         path.write_text(text, encoding="utf-8")
-    return [path for path, (old, text) in new.items() if old != text]
+    return [path for path, old, text in new if old != text]
 
 
-def differences(readme: Path, page: Path, results: Path) -> Sequence[str]:
+def differences(readme: Path, page: Path, scale: Scale) -> Sequence[str]:
     """Say which of the two pages does not show what the records give."""
     return [
         f"{path}: its results are not those that the records give; {COMMAND} writes them"
-        for path, text in _pages(readme, page, results)
-        if path.read_text(encoding="utf-8") != text
+        for path, old, text in _pages(readme, page, scale)
+        if old != text
     ]
 
 
-def _pages(readme: Path, page: Path, results: Path) -> Iterator[tuple[Path, str]]:
-    """Both pages with what the records give between their markers."""
-    made: dict[Path, Callable[[Path], str]] = {readme: summary, page: render}
-    for path, make in made.items():
-        yield path, with_results(path.read_text(encoding="utf-8"), make(results), path.name)
+def _pages(readme: Path, page: Path, scale: Scale) -> Iterator[tuple[Path, str, str]]:
+    """Both pages as they are, and with what the records give between their markers."""
+    for path, made in ((readme, summary(scale)), (page, results(scale))):
+        old = path.read_text(encoding="utf-8")
+        yield path, old, with_results(old, made, path.name)
 
 
 def with_results(text: str, made: str, name: str = "README.md") -> str:
@@ -69,58 +66,53 @@ def with_results(text: str, made: str, name: str = "README.md") -> str:
     return f"{before}{BEGIN}\n<!-- {NOTE} -->\n\n{made}{END}{rest.partition(END)[2]}"
 
 
-def summary(results: Path) -> str:
+def summary(scale: Scale) -> str:
     """Write six rows for README.md: accuracy, change over the control and redundancy of LoRA's cells."""
-    (table,) = load_tables(results, SCALE, "table5")
-    data = table.data
-    assert isinstance(data, TableData)
-    block = blocks.means_block(data)
-    titles = [column.title.replace("\n", " ") for column in block.columns]
-    chosen = [titles.index(title) for title in ("All tasks", "Δ control [95 %]")]
+    part = scale.parts["table5"]
+    block = means(part).block(part)
     rows = []
-    for method, entries in sorted(
-        block.rows, key=lambda row: (row[0] != SUMMARY, not row[0].endswith(CONTROL))
+    for row in sorted(
+        block.rows, key=lambda row: (row.name != SUMMARY, not row.name.endswith(CONTROL))
     ):
-        if parse_method(method).base == SUMMARY:
-            found = list(_by_cell(data.grid, method).values())
+        if parse_method(row.name).base == SUMMARY:
+            cells = block.row(row.name)
+            found = list(_by_cell(part.grid, row.name).values())
             redundancy = f"{sum(found) / len(found):.3f}" if found else HOLE
-            rows.append((method, (*(entries[index] for index in chosen), Entry(redundancy))))
-    columns = (
-        Column("accuracy (%)"),
-        Column("change over control [95 %]"),
-        Column("redundancy (mean cos²)"),
-    )
-    return (
-        markdown.table(Block(title="", corner="method", columns=columns, rows=tuple(rows))) + "\n\n"
-    )
+            shown = cells["All tasks"], cells["Δ control [95 %]"], Entry(redundancy)
+            rows.append(Row(row.name, shown))
+    titles = "accuracy (%)", "change over control [95 %]", "redundancy (mean cos²)"
+    shown_block = Block(title="", columns=tuple(map(Column, titles)), rows=tuple(rows))
+    return render.markdown_table(shown_block) + "\n\n"
 
 
-def render(results: Path) -> str:
+def results(scale: Scale) -> str:
     """Write all results as Markdown."""
-    tables = {table.name: table.data for table in load_tables(results, SCALE)}
-    two, five = tables["table2"], tables["table5"]
-    assert isinstance(two, TableData)
-    assert isinstance(five, TableData)
-    parts = [
-        _introduction(two),
-        *_means(two),
-        *_means(five),
-        *_redundancies(two.grid),
-        "\n".join(map(_item, (*_facts(two.grid), _claims(results), _costs(results)))),
-        f"![Redundancy after training, by method]({FOLDER}/redundancy.png)",
-        f"![Gain of the penalty by task]({FOLDER}/figure1b.png)",
-        *_few_shot(tables.get("few_shot")),
-        _wrapped(
-            f"[{FOLDER}/]({FOLDER}/) has all numbers by task, with the paper's, as Markdown, LaTeX and CSV. "
-            f"A `.sources.csv` names the record behind each number. `index.html` there has all tables and "
-            f"figures. The records are in `results/{SCALE}/`."
-        ),
-    ]
-    return "\n\n".join(parts) + "\n"
+    two, five, few_shot = (scale.parts.get(name) for name in ("table2", "table5", "few_shot"))
+    assert two is not None
+    assert five is not None
+    whole = scale.records.grid("vtab1k")
+    grid = two.grid
+    hardware = [r["hardware"] for method in two.rows for r in grid.records(method)]
+    environment = render.templates("md")
+    environment.filters |= {"wrap": _wrapped, "item": _item}
+    return environment.get_template("results.md.j2").render(
+        scale=SCALE,
+        folder=FOLDER,
+        metric=grid.benchmark.metrics[0],
+        rule=grid.benchmark.selections[0].replace("_", " "),
+        backbone=grid.backbone,
+        machines=", ".join(sorted({one.get("gpu") or one.get("cpu") or "?" for one in hardware})),
+        seeds=len(grid.scale.seeds),
+        interval=stats.INTERVAL_METHOD,
+        means=[_means(part) for part in (two, five)],
+        redundancy=_redundancies(whole),
+        facts=[*_facts(whole), _claims(scale), _costs(scale)],
+        few_shot=_few_shot(few_shot),
+    )
 
 
 def _wrapped(text: str) -> str:
-    return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return fill(text.strip(), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _item(text: str) -> str:
@@ -128,56 +120,39 @@ def _item(text: str) -> str:
     return indent(_wrapped(text), "  ").replace("  ", "- ", 1)
 
 
-def _introduction(data: TableData) -> str:
-    grid = data.grid
-    records = [record for row in data.rows for record in grid.records(row.method)]
-    machines = sorted(
-        {r["hardware"].get("gpu") or r["hardware"].get("cpu") or "?" for r in records}
-    )
-    metric = grid.benchmark.metrics[0]
-    return _wrapped(
-        f"**The embedded world at `{SCALE}`: NOT a reproduction of the paper's numbers.** {metric.label} in "
-        f"{metric.unit}, {grid.benchmark.selections[0].replace('_', ' ')}, `{grid.backbone}`, measured on "
-        f"{', '.join(machines)}. Mean ± sample std over {len(grid.scale.seeds)} seeds; where there are "
-        f"fewer, n is given. Parameters do not include the head. Δ is the change of the mean of all tasks in "
-        f"points, paired by task and seed: from stage 1 (base), and from a second stage without the penalty "
-        f"(control). {stats.INTERVAL_METHOD}. An arrow marks an interval that does not contain zero."
-    )
-
-
-def _means(data: TableData) -> Iterator[str]:
+def _means(part: Part) -> dict[str, object]:
     """The means of a table, of the rows that have any number."""
-    measured = [row for row in data.rows if any(cell.spread for cell in row.cells.values())]
-    absent = [row.method for row in data.rows if row.is_in_suite and row not in measured]
-    shown = replace(data, rows=tuple(measured))
-    block = blocks.means_block(shown)
-    ours = with_columns(block, range(len(block.columns) - PAPER_COLUMNS))
-    number = data.table.name.removeprefix("table")
-    heading = f"**Rows of the paper's Table {number}** (there: {data.table.title})"
-    yield heading + "\n\n" + markdown.table(ours)
-    if absent:
-        yield _wrapped(f"No record yet: {', '.join(f'`{method}`' for method in absent)}.")
+    block = means(part).block(part)
+    rows = tuple(row for row in block.rows if row.name in part.measured)
+    # A heading stands above the first row that is left of its section.
+    sections = {row.name: row.section for row in means(_of(part, rows)).block(part).rows}
+    kept = tuple(row._replace(section=sections.get(row.name, "")) for row in rows)
+    return {
+        "name": name_of(part.table),
+        "title": part.table.title,
+        "table": render.markdown_table(replace(block, rows=kept)),
+        "absent": [row for row in part.in_suite if row not in part.measured],
+    }
 
 
-def _few_shot(data: object) -> Iterator[str]:
-    """Accuracy by shots, of the methods that have any number, and the figure."""
-    if not isinstance(data, TableData):
-        return
-    measured = {row.method for row in data.rows if any(c.spread for c in row.cells.values())}
-    if not measured:
-        return
-    block = shots.means_block(data)
-    rows = tuple(row for row in block.rows if row[0] in measured)
-    yield (
-        "**Few-shot** (there: Figure 3), mean of the five sets, test accuracy at the best validation epoch"
-    )
-    yield markdown.table(replace(block, rows=rows))
-    yield f"![Few-shot accuracy over shots]({FOLDER}/figure3.png)"
+def _of(part: Part, rows: Sequence[Row]) -> Part:
+    """The part with these rows alone."""
+    return replace(part, table=replace(part.table, rows=tuple(row.name for row in rows)))
+
+
+def _few_shot(part: Part | None) -> str:
+    """Accuracy by shots, of the methods that have any number."""
+    if part is None or not part.measured:
+        return ""
+    view = next(iter(LAYOUTS["shots"].ours(part)))
+    assert isinstance(view, View)
+    block = view.block(part)
+    rows = tuple(row for row in block.rows if row.name in part.measured)
+    return render.markdown_table(replace(block, rows=rows))
 
 
 def _facts(grid: Grid) -> Iterator[str]:
-    tasks = [task.name for task in grid.benchmark.tasks]
-    if found := stats.paired_difference(grid.values("lora-r8"), grid.values("linear"), tasks):
+    if found := _over(grid, "lora-r8", "linear"):
         yield f"`lora-r8` against linear probing: {_difference(found)} points."
     penalised = [method for method in grid.benchmark.methods if control_of(method)]
     over = {method: _over(grid, method, control_of(method)) for method in penalised}
@@ -202,9 +177,9 @@ def _facts(grid: Grid) -> Iterator[str]:
 
 
 def _over(grid: Grid, method: str, rival: str | None) -> Difference | None:
-    tasks = [task.name for task in grid.benchmark.tasks]
     if rival is None:
         return None
+    tasks = [task.name for task in grid.benchmark.tasks]
     return stats.paired_difference(grid.values(method), grid.values(rival), tasks)
 
 
@@ -219,7 +194,7 @@ def _verdict(found: Difference) -> str:
     return "no effect shown"
 
 
-def _redundancies(grid: Grid) -> Iterator[str]:
+def _redundancies(grid: Grid) -> str:
     """Redundancy after each penalty, and in how many pairs it is below the control's."""
     rows = []
     for method in grid.benchmark.methods:
@@ -230,45 +205,36 @@ def _redundancies(grid: Grid) -> Iterator[str]:
         pairs = [key for key in ours if key in theirs and key in before]
         if not pairs:
             continue
-        means = [sum(found[key] for key in pairs) / len(pairs) for found in (before, theirs, ours)]
+        averages = [sum(of[key] for key in pairs) / len(pairs) for of in (before, theirs, ours)]
         lower = sum(ours[key] < theirs[key] for key in pairs)
-        cells = (*(f"{mean:.3f}" for mean in means), f"{lower} of {len(pairs)}")
-        rows.append((method, tuple(map(Entry, cells))))
-    if not rows:
-        return
+        cells = (*(f"{mean:.3f}" for mean in averages), f"{lower} of {len(pairs)}")
+        rows.append(Row(method, tuple(map(Entry, cells))))
     titles = ("stage 1", "control", "with penalty", "below the control's")
-    columns = tuple(map(Column, titles))
-    block = Block(title="", corner="method", columns=columns, rows=tuple(rows))
-    yield "**Redundancy** after training: mean cos² between subspaces, over pairs of task and seed"
-    yield markdown.table(block)
+    block = Block(title="", columns=tuple(map(Column, titles)), rows=tuple(rows))
+    return render.markdown_table(block) if rows else ""
 
 
 def _by_cell(grid: Grid, method: str) -> dict[tuple[str, int], float]:
-    return {
-        (record["cell"]["task"], record["cell"]["seed"]): record["redundancy"]["end"]["mean"]
-        for record in grid.records(method)
-        if record["redundancy"]
-    }
+    values = grid.values(method, "redundancy_end")
+    return {(task, seed): value for task, of in values.items() for seed, value in of.items()}
 
 
-def _claims(results: Path) -> str:
-    found = claims.judge_all(results, SCALE)
+def _claims(scale: Scale) -> str:
+    found = claims.judge_all(scale.records)
     return (
         f"The paper's claims, tested on the embedded world, where they need not hold: "
         f"{claims.counted(found)} ([{FOLDER}/claims.md]({FOLDER}/claims.md))."
     )
 
 
-def _costs(results: Path) -> str:
+def _costs(scale: Scale) -> str:
     """Whether Table 6 was measured on a GPU."""
-    cost = BENCHMARKS["cost"]
-    scale = cost.scales["paper"]
-    grid = load_grid(cost, scale, scale.backbones[0], results)
-    records = [record for method in cost.methods for record in grid.records(method)]
-    machines = {record["hardware"]["gpu"] for record in records if record["hardware"]["gpu"]}
     where = "tables/paper/table6.md"
-    if machines:
-        return (
-            f"Cost of the penalties (Table 6) on {', '.join(sorted(machines))}: [{where}]({where})."
-        )
+    cost = BENCHMARKS.get("cost")
+    if cost is not None:
+        only = {("cost", cost.scales["paper"].backbones[0]): cost.methods}
+        grid = read(scale.records.results, "paper", only=only).grid("cost")
+        records = [record for method in cost.methods for record in grid.records(method)]
+        if machines := {r["hardware"]["gpu"] for r in records if r["hardware"]["gpu"]}:
+            return f"Cost of the penalties (Table 6) on {', '.join(sorted(machines))}: [{where}]({where})."
     return f"Cost of the penalties (Table 6), as ratios on a CPU: [{where}]({where})."

@@ -16,10 +16,8 @@ t over the seeds' paired differences. With n = 1 there is no interval, and none 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 INTERVAL_METHOD = (
@@ -107,6 +105,9 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[f
     if std is None:
         return None
     centre = math.fsum(values) / len(values)
+    # Late: it takes as long to import as a table to compute, and a table without differences needs none.
+    from scipy.special import stdtrit
+
     quantile = float(stdtrit(len(values) - 1, (1 + confidence) / 2))
     half = quantile * std / math.sqrt(len(values))
     return centre - half, centre + half
@@ -148,3 +149,26 @@ def paired_difference(
         n_tasks=len(per_task),
         n_pairs=sum(map(len, per_task)),
     )
+
+
+def over_seeds(
+    values: Mapping[str, Values],
+    average: Callable[[Mapping[str, float | None]], float | None],
+) -> Spread | None:
+    """An average of the tasks' means over seeds, with the spread of the average between seeds.
+
+    The spread needs the same seeds in every task; without them there is none, and n is the fewest.
+
+    Args:
+        values: task -> seed -> value.
+        average: Of one number a task.
+    """
+    seed_sets = {frozenset(by_seed) for by_seed in values.values()}
+    if frozenset() in seed_sets or not seed_sets:
+        return None
+    if len(seed_sets) == 1:
+        seeds = sorted(seed_sets.pop())
+        per_seed = [average({task: values[task][seed] for task in values}) for seed in seeds]
+        return spread([value for value in per_seed if value is not None])
+    centre = average({task: mean(by_seed.values()) for task, by_seed in values.items()})
+    return None if centre is None else Spread(mean=centre, std=None, n=min(map(len, seed_sets)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.harness.errors import DONE
 from reports.audit import deltas, flops
+from reports.audit.averages import check_all
 from reports.audit.check import Check
 from reports.audit.layout import FORMATS, RENDERERS, Listing, as_csv
 from reports.audit.listings import averages as averages_listing
@@ -17,7 +18,6 @@ from reports.audit.listings import params as params_listing
 from reports.audit.listings import summary
 from reports.audit.params import TABLES
 from reports.audit.params import audit as count_params
-from reports.published.averages import check_all
 
 NO_ERROR = "A finding is no error (exit code 0)."
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from reports import published
+from reports.audit.averages import GROUPS
 from reports.audit.check import VIT
 from reports.audit.comparison import Delta, Place, Verdict, hold, titled
-from reports.published import DOWN_ARROW, UP_ARROW, parts
-from reports.published.averages import GROUPS
-from reports.published.parts import Part, PartRow
+from reports.published import DOWN_ARROW, UP_ARROW, Part, PartRow
 
 NUMBERS = (*GROUPS, "average")
 TABLES_WITH_PARAMETERS = (1, 2, 3, 4, 5)
@@ -21,7 +20,7 @@ def repeated_rows() -> tuple[Delta, ...]:
     """Hold each row of Table 3 with a penalty against the rows without one beside it."""
     return tuple(
         _repeated(part, row, what)
-        for part in parts.load_parts("table3").parts
+        for part in published.load_parts("table3").parts
         for row in part.rows
         if "+" in row.method
         for what in NUMBERS
@@ -122,7 +121,7 @@ def _parameters() -> Iterator[Parameters]:
             for entry in published.load(name).rows:
                 yield Parameters(table=name, part=VIT, method=entry.method, number=entry.params_m)
         else:
-            for part in parts.load_parts(name).parts:
+            for part in published.load_parts(name).parts:
                 for row in part.rows:
                     yield Parameters(
                         table=name, part=part.name, method=row.method, number=row.params_m

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 from reports import published
 from reports.audit import copies, statements
+from reports.audit.averages import GROUPS, mean, recompute
 from reports.audit.check import row_of_table6
 from reports.audit.comparison import (
     MEAN,
@@ -22,8 +23,7 @@ from reports.audit.comparison import (
     hold,
     row_of,
 )
-from reports.published import PublishedRow, costs, parts
-from reports.published.averages import GROUPS, mean, recompute
+from reports.published import PublishedRow
 
 LORA, PENALISED = "lora-r8", "lora-r8+linear"
 RANKS = (2, 4, 8)
@@ -51,7 +51,7 @@ def audit() -> list[Comparison]:
 
 def gains_of_rank(rank: int) -> tuple[Delta, ...]:
     """Hold Table 6's LoRA rows against those of one rank in Table 5: the base and four gains."""
-    six, five = costs.load_costs("table6"), published.load("table5")
+    six, five = published.load_costs("table6"), published.load("table5")
     base = row_of(five, f"lora-r{rank}")
     deltas = [
         hold(
@@ -129,7 +129,7 @@ def _table4() -> tuple[Delta, ...]:
     two = published.load("table2")
     base, change = row_of(two, LORA), row_of(two, PENALISED)
     cells = {task: base.cells[task] + change.cells[task] for task in two.tasks}
-    (part,) = parts.load_parts("table4").parts
+    (part,) = published.load_parts("table4").parts
     row = next(row for row in part.rows if row.method == PENALISED)
     means = {group: mean([Fraction(cells[task]) for task in two.groups[group]]) for group in GROUPS}
     sources = {group: f"Table 2: mean of {len(two.groups[group])} cells" for group in GROUPS}
@@ -149,7 +149,7 @@ def _table4() -> tuple[Delta, ...]:
 
 def _table6() -> tuple[Delta, ...]:
     """Table 6 says DTL where Table 2 has DTL+ alone, and does not say the rank of its LoRA."""
-    two, six = published.load("table2"), costs.load_costs("table6")
+    two, six = published.load("table2"), published.load_costs("table6")
     rows = {
         "full": "full",
         "lora-r2": LORA,

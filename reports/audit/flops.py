@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from reports import published
 from reports.audit.arithmetic import evaluate
 from reports.audit.counting import Setting, Verdict, rounds_to
-from reports.published import costs
 
 TERA = 10**12
 
@@ -139,7 +139,7 @@ class Finding:
 
 def audit() -> list[Finding]:
     """Hold every printed number of Table 6's column against its arithmetic."""
-    table = costs.load_costs("table6")
+    table = published.load_costs("table6")
     return [
         judge(method, label, Decimal(table.cells[method]["flops_t"]))
         for method, label in table.labels.items()
@@ -183,7 +183,7 @@ def prints(formula: str, printed: Decimal) -> bool:
 
 def one_way_prints_all() -> bool:
     """Whether the rows without a penalty were counted alike: all with the products of attention, or none."""
-    cells = costs.load_costs("table6").cells
+    cells = published.load_costs("table6").cells
     printed = {method: Decimal(cells[method]["flops_t"]) for method in ("full", "lora-r2", "dtl")}
     own = {method: COUNTINGS[method].added for method in ("lora-r2", "dtl")}
     return any(

@@ -12,7 +12,7 @@ from textwrap import fill
 from tabulate import tabulate
 
 from reports.audit.check import Check
-from reports.markdown import escape
+from reports.render import md as escape
 
 WIDTH = 120
 GAP = 2

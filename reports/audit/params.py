@@ -11,7 +11,7 @@ from reports import published
 from reports.audit import retrieval, vtab
 from reports.audit.arithmetic import evaluate
 from reports.audit.counting import HEADS, Count, Counting, Head, Verdict, judge, shown
-from reports.published.parts import load_parts
+from reports.published import load_parts
 
 Counter = Callable[[str, Counting], tuple[Count | None, str]]
 

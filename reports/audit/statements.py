@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from reports import published
 from reports.audit.comparison import SUM, Delta, Place, hold, row_of
-from reports.published import costs, parse_printed
+from reports.published import parse_printed
 
 MEAN_GAIN = "0.7"
 """Section 4.2: of LoRA, for both averages of Table 2."""
@@ -35,7 +35,7 @@ def deltas() -> tuple[Delta, ...]:
 
 
 def _of_table6() -> list[Delta]:
-    cells = costs.load_costs("table6").cells
+    cells = published.load_costs("table6").cells
     penalised = [method for method in cells if "+" in method]
     gains = [parse_printed(cells[method]["accuracy"]) for method in penalised]
     times = [Decimal(cells[method]["time"]) for method in penalised]

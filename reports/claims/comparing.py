@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from benchmarks.harness.record import Record
 from reports import stats
 from reports.claims.judging import ByTask, Part, Verdict, compared, fewer, shown
-from reports.grid import Grid, base_of, control_of
+from reports.records import Grid, base_of, control_of
 from reports.stats import Difference
 
 Pairs = Sequence[Sequence[str]]
@@ -126,13 +126,8 @@ def parameters(grid: Grid, pairs: Pairs) -> list[Part]:
 
 def redundancies(grid: Grid, method: str) -> ByTask:
     """Redundancy at the end of training."""
-    by_task: dict[str, dict[int, float]] = {}
-    for record in grid.records(method):
-        if record["redundancy"]:
-            cell = record["cell"]
-            value = record["redundancy"]["end"]["mean"]
-            by_task.setdefault(cell["task"], {})[cell["seed"]] = value
-    return by_task
+    found = grid.values(method, "redundancy_end")
+    return {task: by_seed for task, by_seed in found.items() if by_seed}
 
 
 def at_first_epoch(grid: Grid, method: str) -> ByTask:

@@ -9,14 +9,13 @@ and judge nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.cost.spec import BASELINE, CONTROL, SYMBOLS
 from benchmarks.harness.record import Record
 from benchmarks.harness.registry import BENCHMARKS
 from reports.claims.judging import Judged, Verdict, filling, missing_cells
-from reports.grid import load_grid
+from reports.records import Records, read
 
 SCALE = "paper"
 JUDGED = ("lora-r2", "dtl-r2")
@@ -26,22 +25,23 @@ GIB = 2**30
 FORMS = {"closed": "closed form", "literal": "as printed", "maps": "by d × d maps"}
 
 
-def judge(results: Path, how: Mapping[str, Any], *, drafts: bool | None = None) -> Judged:
+def judge(records: Records, how: Mapping[str, Any]) -> Judged:
     """Judge a claim on time, memory, or which penalty is the cheapest.
 
     Args:
-        results: Folder of the records.
+        records: Those of any scale; the costs are read from beside them, if they are of another one.
         how: ``quantity``: ``time``, ``memory`` or ``cheapest``; ``most``: the limit of the first two;
             ``form``: the form of the penalty that is judged.
-        drafts: Whether records count that are drafts.
     """
     cost = BENCHMARKS["cost"]
-    scale = cost.scales[SCALE]
-    grid = load_grid(cost, scale, scale.backbones[0], results, drafts=drafts)
-    records = [record for method in JUDGED for record in grid.records(method)]
-    on_gpu = [record for record in records if record["hardware"]["gpu"]]
-    numbers = tuple(_line(record, how) for record in on_gpu or records)
-    if records and not on_gpu:
+    if records.scale != SCALE:
+        only = {("cost", cost.scales[SCALE].backbones[0]): cost.methods}
+        records = read(records.results, SCALE, only=only, drafts=records.drafts)
+    grid = records.grid("cost")
+    found = [record for method in JUDGED for record in grid.records(method)]
+    on_gpu = [record for record in found if record["hardware"]["gpu"]]
+    numbers = tuple(_line(record, how) for record in on_gpu or found)
+    if found and not on_gpu:
         numbers += ("no record of a GPU, which the paper's numbers are of",)
     verdict, judged = verdict_of(on_gpu, how)
     missing = missing_cells(grid, JUDGED)

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from reports import stats
-from reports.grid import Grid
 from reports.notes import LISTED
+from reports.records import Grid
 from reports.stats import Difference
 
 ByTask = Mapping[str, Mapping[int, float]]
@@ -91,12 +91,7 @@ def joined(parts: Sequence[Part], grid: Grid) -> Judged:
         missing=missing,
         is_lacking=any(part.verdict is Verdict.NOT_RUN for part in parts),
         command=filling(grid, missing),
-        is_draft=any(
-            found.caveat
-            for method in methods
-            for task in grid.benchmark.tasks
-            for found in grid.at(method, task.name)
-        ),
+        is_draft=any(found.caveat for method in methods for found in grid.of(method)),
     )
 
 
@@ -124,8 +119,8 @@ def missing_cells(grid: Grid, methods: Iterable[str]) -> dict[str, tuple[int, in
     """The methods with declared cells that have no number: of how many how many."""
     found = {}
     for method in methods:
-        cells = [cell for task in grid.benchmark.tasks for cell in grid.at(method, task.name)]
-        if holes := sum(cell.value is None for cell in cells):
+        cells = grid.of(method)
+        if holes := sum(cell.record is None for cell in cells):
             found[method] = (holes, len(cells))
     return found
 

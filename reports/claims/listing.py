@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from reports.claims import comparing, costs
 from reports.claims.judging import Judged, Verdict, joined
-from reports.grid import Grid, load_grid
 from reports.published import FOLDER
+from reports.records import Grid, Records
 
 BENCHMARK = "vtab1k"
 """What a claim is about unless it says otherwise."""
-
-Grids = Mapping[str, Sequence[Grid]]
-"""Benchmark -> its grids on the scale's networks, in order; none at a scale that it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,45 +52,32 @@ def load_claims() -> tuple[Claim, ...]:
     )
 
 
-def judge_all(
-    results: Path,
-    scale: str,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    drafts: bool | None = None,
-) -> list[tuple[Claim, Judged]]:
+def judge_all(records: Records) -> list[tuple[Claim, Judged]]:
     """Judge every claim from the records of a scale.
 
     Raises:
-        UsageError: There is no such scale.
+        UsageError: Claims are about a benchmark that does not have the scale.
     """
     known = BENCHMARKS[BENCHMARK].scales
-    if scale not in known:
-        raise unknown("scale", scale, list(known), "python -m benchmarks ls")
-    asked = {claim.benchmark for claim in load_claims()} & BENCHMARKS.keys()
-    grids = {
-        name: [
-            load_grid(BENCHMARKS[name], declared, backbone, results, overrides, drafts=drafts)
-            for backbone in declared.backbones
-        ]
-        for name in sorted(asked)
-        if (declared := BENCHMARKS[name].scales.get(scale))
-    }
-    return [(claim, judge(claim, grids, results, drafts=drafts)) for claim in load_claims()]
+    if records.scale not in known:
+        raise unknown("scale", records.scale, list(known), "python -m benchmarks ls")
+    return [(claim, judge(claim, records)) for claim in load_claims()]
 
 
-def judge(claim: Claim, grids: Grids, results: Path, *, drafts: bool | None = None) -> Judged:
+def judge(claim: Claim, records: Records) -> Judged:
     """Judge one claim."""
     how = claim.how
     if claim.kind == "absent":
         lacking = how.get("why", f"{claim.benchmark} is not in the suite yet")
         return Judged(verdict=Verdict.NOT_RUN, numbers=(lacking,), missing={})
-    if claim.kind == "cost":
-        return costs.judge(results, how, drafts=drafts)
-    if claim.benchmark not in grids:
+    if claim.kind == "cost" and "cost" in BENCHMARKS:
+        return costs.judge(records, how)
+    benchmark = BENCHMARKS.get("cost" if claim.kind == "cost" else claim.benchmark)
+    scale = benchmark.scales.get(records.scale) if benchmark else None
+    if scale is None or claim.backbone >= len(scale.backbones):
         lacking = f"{claim.benchmark} is not measured at this scale"
         return Judged(verdict=Verdict.NOT_RUN, numbers=(lacking,), missing={})
-    grid = grids[claim.benchmark][claim.backbone]
+    grid = records.grid(claim.benchmark, claim.backbone)
     values = partial(comparing.at_first_epoch, grid) if how.get("at") == "first" else grid.values
     parts = {
         "accuracy": lambda: comparing.accuracy(grid, how["pairs"], _tasks(claim, grid), values),

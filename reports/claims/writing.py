@@ -12,11 +12,11 @@ from textwrap import fill
 
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import DRAFT_SCALES
-from reports import markdown
+from reports import render
 from reports.claims.judging import Judged, Verdict
 from reports.claims.listing import BENCHMARK, Claim
 from reports.notes import LISTED
-from reports.page import Block, Column, Entry, Page
+from reports.page import Block, Column, Entry, Page, Row
 
 Found = Sequence[tuple[Claim, Judged]]
 WIDTH = 118
@@ -61,34 +61,33 @@ def page(found: Found, scale: str, *, is_draft: bool = False) -> Page:
     for claim, judged in found:
         numbers = "\n".join([*_few(judged.numbers), *_lacking(judged)])
         cells = (judged.verdict.value, claim.statement, claim.place, claim.paper, numbers)
-        rows.append((claim.id, tuple(map(Entry, cells))))
+        rows.append(Row(claim.id, tuple(map(Entry, cells))))
     titles = ("verdict", "statement", "place", "paper", "numbers")
     return Page(
         title=f"Claims · scale {scale}",
         warning=" ".join(_warnings(found, scale, is_draft=is_draft)) or None,
         legend=LEGEND,
         ours=(_table(found, titles, tuple(rows)),),
-        paper=(),
-        notes=(),
     )
 
 
 def render_markdown(found: Found, scale: str, *, is_draft: bool = False) -> str:
     """Write the verdicts as a table, and below it each claim with its numbers."""
     rows = tuple(
-        (claim.id, (Entry(judged.verdict.value), Entry(claim.statement))) for claim, judged in found
+        Row(claim.id, (Entry(judged.verdict.value), Entry(claim.statement)))
+        for claim, judged in found
     )
     parts = [f"# Claims · scale {scale}"]
     parts += [f"> **{text}**" for text in _warnings(found, scale, is_draft=is_draft)]
     parts.append("\n".join(f"- {line}" for line in LEGEND))
     parts.append(f"## {len(found)} claims: {counted(found)}")
-    parts.append(markdown.table(_table(found, ("verdict", "statement"), rows)))
+    parts.append(render.markdown_table(_table(found, ("verdict", "statement"), rows)))
     for claim, judged in found:
         paper = f"; paper: {claim.paper}" if claim.paper else ""
         parts.append(f"### {claim.id}: {judged.verdict.value}")
-        parts.append(markdown.escape(f"{claim.statement} ({claim.place}{paper})"))
+        parts.append(render.md(f"{claim.statement} ({claim.place}{paper})"))
         if lines := [*_few(judged.numbers), *_lacking(judged)]:
-            parts.append("\n".join(f"- {markdown.escape(line)}" for line in lines))
+            parts.append("\n".join(f"- {render.md(line)}" for line in lines))
         if judged.is_lacking and judged.command:
             parts.append("\n".join(["```", *_command(judged, DEFAULT_RESULTS, indent=""), "```"]))
     return "\n\n".join(parts) + "\n"
@@ -135,9 +134,7 @@ def render_csv(found: Found, scale: str) -> str:
     return text.getvalue()
 
 
-def _table(
-    found: Found, titles: Sequence[str], rows: tuple[tuple[str, tuple[Entry, ...]], ...]
-) -> Block:
+def _table(found: Found, titles: Sequence[str], rows: tuple[Row, ...]) -> Block:
     return Block(
         title=f"{len(found)} claims: {counted(found)}",
         corner="claim",

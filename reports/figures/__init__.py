@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ from reports.figures.overview import accuracy_by_task, redundancy
 from reports.figures.recall import recall_by_method
 from reports.figures.style import COLOURS, FORMATS, STYLE, encode
 from reports.figures.trade_off import cost_accuracy, redundancy_accuracy
-from reports.tables import TableData
+from reports.table import Part
 
 __all__ = ["COLOURS", "FIGURES", "FORMATS", "STYLE", "Drawn", "draw"]
 
@@ -76,9 +76,9 @@ FIGURES = (
 )
 
 
-def draw(tables: Mapping[str, TableData]) -> Iterator[Drawn]:
-    """Draw every figure whose tables are there."""
+def draw(tables: Mapping[str, Part], formats: Iterable[str] = FORMATS) -> Iterator[Drawn]:
+    """Draw every figure whose tables are there, in these formats."""
     for one in FIGURES:
         if all(name in tables for name in one.tables):
             figure = one.draw(*(tables[name] for name in one.tables))
-            yield Drawn(name=one.name, caption=one.caption, encoded=encode(figure))
+            yield Drawn(name=one.name, caption=one.caption, encoded=encode(figure, formats))

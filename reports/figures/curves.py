@@ -22,8 +22,8 @@ from reports.figures.style import (
     legend_below,
     say_no_record,
 )
-from reports.grid import Grid
-from reports.tables import TableData
+from reports.records import Grid
+from reports.table import Part
 
 BASE, CONTROL, PENALISED = "lora-r8", "lora-r8+control", "lora-r8+linear"
 Series: TypeAlias = dict[int, dict[int, float]]
@@ -31,7 +31,7 @@ Series: TypeAlias = dict[int, dict[int, float]]
 
 
 @mpl.rc_context(STYLE)
-def stage2(data: TableData) -> Figure:
+def stage2(data: Part) -> Figure:
     """Test accuracy over the epochs of stage 2 with R_l and without; epoch 0 is the end of stage 1."""
     grid = data.grid
     tasks = list(grid.benchmark.tasks)
@@ -76,7 +76,7 @@ def _series(grid: Grid, method: str, task: str) -> Series:
             continue
         for epoch, value in _evaluated(found.record, grid.benchmark.metrics[0].name):
             series.setdefault(epoch, {})[found.cell.seed] = factor * value
-    bases = {found.cell.seed: found.value for found in grid.at(BASE, task)}
+    bases = grid.values(BASE)[task]
     seeds = {seed for at in series.values() for seed in at}
     start = {seed: base for seed in seeds if (base := bases.get(seed)) is not None}
     return {0: start, **series} if start and len(start) == len(seeds) else series
@@ -110,7 +110,7 @@ def _epochs(panel: Axes, by_method: Mapping[str, Series], otherwise: str = NO_RE
             continue
         values = [list(series[epoch].values()) for epoch in epochs]
         means = [math.fsum(at) / len(at) for at in values]
-        line = "--" if method == CONTROL else "-"
+        line = ":" if method == CONTROL else "-"
         panel.plot(
             epochs, means, line, marker="o", ms=2.5, lw=1.4, color=colour, label=LABELS[method]
         )
@@ -121,7 +121,7 @@ def _epochs(panel: Axes, by_method: Mapping[str, Series], otherwise: str = NO_RE
         # Both start there, unless one of them lacks seeds.
         most = max(start, key=len)
         end = math.fsum(most.values()) / len(most)
-        panel.axhline(end, color=GREY, linewidth=0.8, linestyle=":", label="end of stage 1")
+        panel.axhline(end, color=GREY, linewidth=0.8, linestyle="--", label="end of stage 1")
     if not panel.lines:
         say_no_record(panel, otherwise)
     panel.tick_params(labelsize=7)

@@ -22,24 +22,27 @@ from reports.figures.style import (
     legend_below,
     say_no_record,
 )
-from reports.grid import base_of, control_of
 from reports.published.few_shot import GAIN, METHODS
-from reports.shots import gains, labels
-from reports.stats import Spread
-from reports.tables import TableData
+from reports.records import CONTROL, control_of
+from reports.specs import sets_of
+from reports.table import Number, Part
 
 SIZE = 9.6, 5.9
-ByShots = Mapping[int, Spread | None]
+ByShots = Mapping[int, Number | None]
+"""The line of a table by the number of shots."""
+DRAWN = tuple(dict.fromkeys((*METHODS, *(control_of(m) or m for m in METHODS))))
+"""What the paper draws, and the control of each penalty."""
+LINES = {None: "--", CONTROL: ":"}
 
 
 @mpl.rc_context(STYLE)
-def accuracy_over_shots(data: TableData) -> Figure:
-    """Mean and std over seeds; dashed: without the penalty, solid: with it."""
+def accuracy_over_shots(data: Part) -> Figure:
+    """Mean and std over seeds; dashed: stage 1, dotted: stage 2 without the penalty, solid: with it."""
     figure = Figure(figsize=SIZE, layout="constrained")
     panels: list[Axes] = list(figure.subplots(2, 3, sharex=True).flat)
-    rows = {row.method: row for row in data.rows if row.method in METHODS}
+    methods = [method for method in DRAWN if method in data.rows]
     shots = _shots(data)
-    sets = labels(data.grid)
+    sets = sets_of(data)
     for panel, label in zip(panels, sets, strict=False):
         at = {
             task.name: shots[task.group]
@@ -47,14 +50,14 @@ def accuracy_over_shots(data: TableData) -> Figure:
             if task.label == label
         }
         spreads = {
-            method: {n: row.cells[task].spread for task, n in at.items()}
-            for method, row in rows.items()
+            method: {n: data.at(method, "task", task) for task, n in at.items()}
+            for method in methods
         }
         _curves(panel, spreads, NO_RECORD)
         panel.set_title(label, fontsize=9)
     means = {
-        method: {shots[group]: spread for group, spread in row.groups.items()}
-        for method, row in rows.items()
+        method: {n: data.at(method, "group_mean", group) for group, n in shots.items()}
+        for method in methods
     }
     # A mean with a hole is a hole.
     has_any = any(panel.lines for panel in panels)
@@ -70,30 +73,34 @@ def accuracy_over_shots(data: TableData) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def gain_over_shots(data: TableData) -> Figure:
+def gain_over_shots(data: Part) -> Figure:
     """What the penalty gains at each number of shots, mean of the sets, with the 95 % interval."""
-    penalised = [row.method for row in data.rows if control_of(row.method)]
+    penalised = [method for method in data.rows if control_of(method)]
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     panels = figure.subplots(1, len(penalised), sharey=True, squeeze=False)[0]
-    shots = list(_shots(data).values())
+    groups, shots = list(_shots(data)), list(_shots(data).values())
     for panel, method in zip(panels, penalised, strict=True):
         panel.axhspan(
             *map(float, GAIN), color=GREY, alpha=0.15, lw=0, label="paper, real data, over stage 1"
         )
         panel.axhline(0, color=GREY, linewidth=0.8)
-        for rival, label, colour, shift in (
-            (base_of(method), "over stage 1", ORANGE, 0.96),
-            (control_of(method), "over stage 2 without penalty", BLUE, 1.04),
+        for over, label, colour, shift in (
+            ("control", "over stage 2 without penalty", BLUE, 0.96),
+            ("base", "over stage 1", ORANGE, 1.04),
         ):
-            found = gains(data.grid, method, rival or "").values()
-            at = [(n * shift, gain) for n, gain in zip(shots, found, strict=True) if gain]
-            means = [gain.mean for _, gain in at]
+            found = [data.at(method, "delta", f"{group}_over_{over}") for group in groups]
+            at = [
+                (n * shift, gain.value, gain)
+                for n, gain in zip(shots, found, strict=True)
+                if gain and gain.value is not None
+            ]
+            means = [value for _, value, _ in at]
             # Without an interval there is a point alone.
-            below = [gain.mean - (gain.mean if gain.low is None else gain.low) for _, gain in at]
-            above = [(gain.mean if gain.high is None else gain.high) - gain.mean for _, gain in at]
+            below = [v - (v if gain.low is None else gain.low) for _, v, gain in at]
+            above = [(v if gain.high is None else gain.high) - v for _, v, gain in at]
             if at:
                 panel.errorbar(
-                    [n for n, _ in at], means, [below, above], fmt="o-", ms=3.5, lw=1,
+                    [n for n, _, _ in at], means, [below, above], fmt="o-", ms=3.5, lw=1,
                     color=colour, label=label,
                 )  # fmt: skip
         if not panel.containers:
@@ -109,22 +116,22 @@ def gain_over_shots(data: TableData) -> Figure:
     return figure
 
 
-def _shots(data: TableData) -> dict[str, int]:
+def _shots(data: Part) -> dict[str, int]:
     """Training images a class by the name of the group."""
     return {group: int(group.removesuffix("shot")) for group in data.grid.benchmark.groups}
 
 
 def _curves(panel: Axes, by_method: Mapping[str, ByShots], otherwise: str) -> None:
     bases = list(dict.fromkeys(parse_method(method).base for method in METHODS))
-    for method in METHODS:
-        at = by_method.get(method, {})
-        if not any(at.values()):
+    for method, at in by_method.items():
+        known = [one if one and one.value is not None else None for one in at.values()]
+        if not any(known):
             continue
         # A line ends where a number is missing.
-        means = np.array([spread.mean if spread else math.nan for spread in at.values()])
-        stds = np.array([(spread.std or 0.0) if spread else math.nan for spread in at.values()])
+        means = np.array([one.value if one else math.nan for one in known], dtype=float)
+        stds = np.array([(one.std or 0.0) if one else math.nan for one in known])
         colour = COLOURS[bases.index(parse_method(method).base)]
-        line = "-" if parse_method(method).suffix else "--"
+        line = LINES.get(parse_method(method).suffix, "-")
         panel.plot(list(at), means, line, marker="o", ms=3, lw=1.4, color=colour, label=method)
         panel.fill_between(list(at), means - stds, means + stds, color=colour, alpha=0.12, lw=0)
     if not panel.lines:

@@ -12,23 +12,23 @@ from matplotlib.figure import Figure
 from benchmarks.harness.spec import Task
 from reports import published, stats
 from reports.figures.style import BLUE, GREY, NO_RECORD, ORANGE, STYLE, head, legend_below
-from reports.grid import CONTROL, Grid, base_of
 from reports.published import PublishedRow
-from reports.tables import TableData
+from reports.records import CONTROL, Grid, base_of
+from reports.table import Part
 
 SUFFIX = "linear"
 
 
 @mpl.rc_context(STYLE)
-def gains_by_task(data: TableData) -> Figure:
-    """Accuracy with R_l less that of stage 1 and of the control, by task; bars are std over seeds."""
+def gains_by_task(data: Part) -> Figure:
+    """Accuracy with R_l less that of the control and of stage 1, by task; bars are std over seeds."""
     benchmark = data.grid.benchmark
     tasks = [t for group in benchmark.groups for t in benchmark.tasks if t.group == group]
     paper = published.load("table2")
     bases = [
-        base_of(row.method) or ""
-        for row in data.rows
-        if row.method.endswith(f"+{SUFFIX}") and row.printed
+        base_of(method) or ""
+        for method in data.rows
+        if method.endswith(f"+{SUFFIX}") and paper.row(method)
     ]
     figure = Figure(figsize=(9.6, 1.2 + 1.75 * max(1, len(bases))), layout="constrained")
     panels = figure.subplots(max(1, len(bases)), 1, sharex=True, squeeze=False)[:, 0]
@@ -59,8 +59,8 @@ def _panel(
     names = [task.name for task in tasks]
     missing = []
     for rival, label, colour, shift in (
-        (base, "over stage 1", ORANGE, -0.15),
-        (f"{base}+{CONTROL}", "over stage 2 without penalty", BLUE, 0.15),
+        (f"{base}+{CONTROL}", "over stage 2 without penalty", BLUE, -0.15),
+        (base, "over stage 1", ORANGE, 0.15),
     ):
         gains = _gains(grid, f"{base}+{SUFFIX}", rival, names)
         places = [x + shift for x, gain in enumerate(gains) if gain]

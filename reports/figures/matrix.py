@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.harness.record import Record
 from reports.figures.style import STYLE, head, say_no_record
-from reports.tables import TableData
+from reports.table import Part
 
 TASK = "svhn"
 PANELS = {
@@ -27,7 +27,7 @@ QUERY = re.compile(r"\.q$|query|q_proj")
 
 
 @mpl.rc_context(STYLE)
-def redundancy_matrix(data: TableData) -> Figure:
+def redundancy_matrix(data: Part) -> Figure:
     """cos^2 between the subspaces of the last block's query matrix on SVHN, mean over seeds."""
     figure = Figure(figsize=(9.6, 3.7), layout="constrained")
     panels = figure.subplots(1, len(PANELS))

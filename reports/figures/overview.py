@@ -21,26 +21,25 @@ from reports.figures.style import (
     PENALTIES,
     STYLE,
     head,
-    measured,
     redundancy_of_tasks,
     say_no_record,
 )
-from reports.grid import CONTROL, Grid, base_of
-from reports.tables import Row, TableData
+from reports.records import CONTROL, Grid, base_of
+from reports.table import Part
 
 
 @mpl.rc_context(STYLE)
-def accuracy_by_task(data: TableData) -> Figure:
+def accuracy_by_task(data: Part) -> Figure:
     """Mean accuracy of each method on each task as numbers, shaded from a task's worst to its best."""
     benchmark = data.grid.benchmark
     tasks = [t for group in benchmark.groups for t in benchmark.tasks if t.group == group]
-    shown = measured(data.rows)
+    shown = data.measured
     height = 2.3 + 0.24 * max(1, len(shown))
     figure = Figure(figsize=(13, height), layout="constrained")
     panel = figure.subplots()
-    values = np.array([[_mean(row, task) for task in tasks] for row in shown], dtype=float).reshape(
-        len(shown), len(tasks)
-    )
+    values = np.array(
+        [[_mean(data, row, task) for task in tasks] for row in shown], dtype=float
+    ).reshape(len(shown), len(tasks))
     shades = _shades(values)
     if not len(shown):
         say_no_record(panel)
@@ -50,7 +49,7 @@ def accuracy_by_task(data: TableData) -> Figure:
         dark = shades[y, x] < 0.55
         colour = "white" if dark else "black"
         panel.text(x, y, f"{values[y, x]:.1f}", ha="center", va="center", color=colour, fontsize=7)
-    panel.set_yticks(range(len(shown)), [row.method for row in shown])
+    panel.set_yticks(range(len(shown)), shown)
     labels = [task.label for task in tasks]
     panel.set_xticks(range(len(tasks)), labels, rotation=40, ha="right", rotation_mode="anchor")
     panel.tick_params(length=0)
@@ -65,12 +64,10 @@ def accuracy_by_task(data: TableData) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def redundancy(data: TableData) -> Figure:
+def redundancy(data: Part) -> Figure:
     """Redundancy of the adapted layers at the end, with and without each penalty."""
     grid = data.grid
-    bases = [
-        row.method for row in data.rows if any(base_of(r.method) == row.method for r in data.rows)
-    ]
+    bases = [method for method in data.rows if any(base_of(other) == method for other in data.rows)]
     figure = Figure(figsize=(max(6.0, 3.6 * len(bases)), 4.2), layout="constrained")
     figure.subplots(1, max(1, len(bases)), sharey=True, squeeze=False)
     for panel, base in zip(figure.axes, bases, strict=False):
@@ -82,9 +79,9 @@ def redundancy(data: TableData) -> Figure:
     return figure
 
 
-def _mean(row: Row, task: Task) -> float:
-    spread = row.cells[task.name].spread
-    return math.nan if spread is None else spread.mean
+def _mean(data: Part, method: str, task: Task) -> float:
+    value = data.value(method, "task", task.name)
+    return math.nan if value is None else value
 
 
 def _shades(values: Any) -> Any:
@@ -107,7 +104,7 @@ def _redundancy_panel(panel: Axes, grid: Grid, base: str) -> None:
     methods = [base, *(f"{base}+{suffix}" for suffix in (CONTROL, *PENALTIES))]
     tasks = len(grid.benchmark.tasks)
     for x, method in enumerate(methods):
-        means = redundancy_of_tasks(grid.records(method))
+        means = redundancy_of_tasks(grid, method)
         if not means:
             _write(panel, "no record", (x, 0), rotation=90, va="bottom", color=GREY)
             continue

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.harness.record import Record
-from reports.blocks import warning
-from reports.tables import Row, TableData
+from reports.layout import warning
+from reports.records import Grid
+from reports.table import Part
 
 # Okabe and Ito's colours, told apart with every common kind of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#888888")
@@ -28,17 +28,23 @@ STYLE: Any = {
     "axes.axisbelow": True,
 }
 FORMATS: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None}}
+DPI = 150
 PENALTIES = ("linear", "nonlinear", "euclidean", "cosine")
 NO_RECORD = "no record"
 
 
-def encode(figure: Figure) -> dict[str, bytes]:
+def encode(figure: Figure, formats: Iterable[str] = FORMATS) -> dict[str, bytes]:
     """The figure's bytes by format; nothing in them depends on when they are made."""
     encoded = {}
-    for suffix, metadata in FORMATS.items():
+    with mpl.rc_context(STYLE):
+        # Laid out once: each file would do it again, which takes longer than drawing.
+        figure.set_dpi(DPI)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    for suffix in formats:
         target = io.BytesIO()
         with mpl.rc_context(STYLE):
-            figure.savefig(target, format=suffix, metadata=metadata, dpi=150)
+            figure.savefig(target, format=suffix, metadata=FORMATS[suffix], dpi=DPI)
         encoded[suffix] = _with_palette(target) if suffix == "png" else target.getvalue()
     return encoded
 
@@ -55,7 +61,7 @@ def _with_palette(png: io.BytesIO) -> bytes:
     return smaller.getvalue()
 
 
-def head(figure: Figure, data: TableData, title: str) -> None:
+def head(figure: Figure, data: Part, title: str) -> None:
     """Write above a figure what it shows, and what its numbers must not be taken for."""
     text = fill(
         f"{title} · scale {data.grid.scale.name}, {data.grid.backbone}", _characters(figure)
@@ -96,23 +102,7 @@ def say_no_record(panel: Axes, text: str = NO_RECORD) -> None:
     )
 
 
-def measured(rows: Iterable[Row]) -> list[Row]:
-    """The rows that have any number."""
-    return [row for row in rows if any(cell.spread for cell in row.cells.values())]
-
-
-def redundancy_at_end(record: Record) -> float | None:
-    """The redundancy over all adapted matrices at the end of the cell's training."""
-    found = record["redundancy"]
-    value: float | None = found["end"]["mean"] if found else None
-    return value
-
-
-def redundancy_of_tasks(records: Iterable[Record]) -> list[float]:
-    """The mean over seeds of each task that has a record."""
-    by_task: dict[str, list[float]] = {}
-    for record in records:
-        value = redundancy_at_end(record)
-        if value is not None:
-            by_task.setdefault(record["cell"]["task"], []).append(value)
-    return [math.fsum(values) / len(values) for values in by_task.values()]
+def redundancy_of_tasks(grid: Grid, method: str) -> list[float]:
+    """The redundancy over all adapted matrices at the end of training: of each task, mean over seeds."""
+    by_task = grid.values(method, "redundancy_end").values()
+    return [math.fsum(of.values()) / len(of) for of in by_task if of]

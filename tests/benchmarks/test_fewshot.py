@@ -185,5 +185,5 @@ def test_throughput_prints_ratios(monkeypatch, capsys):
 
 def test_a_plan_without_torch(tmp_path):
     """Listing and planning import no torch."""
-    code = "import sys, benchmarks.fewshot.spec, reports.shots; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmarks.fewshot.spec, reports.specs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,10 +9,16 @@ import pytest
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
+from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
 from benchmarks.harness.store import Store
-from reports.grid import load_grid
-from reports.tables import TableData, tabulate_grid
+from reports import layout
+from reports.build import build, load_scale
+from reports.layout import Report
+from reports.notes import Notes
+from reports.records import Grid, load_grid
+from reports.specs import LAYOUTS
+from reports.table import Part
 
 TASKS = [("cifar100", "natural"), ("caltech101", "natural"), ("eurosat", "specialized")]
 ROWS = ("linear", "bitfit", "lora-r8", "lora-r8+linear", "lora-r8+control")
@@ -111,7 +117,7 @@ class World:
             outcome=outcome,
             sources={},
             where={"code": fields.get("code", COMMITTED), "environment": {}, "hardware": {}},
-            run={},
+            run={"attempt": 1},
         )
         # The store keeps an `ok` record when a failure comes after it; a test wants what it says.
         self.path(task, method, seed).unlink(missing_ok=True)
@@ -123,15 +129,57 @@ class World:
                 for seed, accuracy in enumerate(by_seed):
                     self.write(task, method, seed, accuracy)
 
-    def table(self, name: str = "table2") -> TableData:
-        grid = load_grid(BENCHMARK, SCALE, "vit_micro", self.results)
-        return tabulate_grid(next(t for t in BENCHMARK.tables if t.name == name), grid)
+    def report(self, name: str = "table2", *, drafts: bool = False) -> Report:
+        store = Store(self.results, "micro")
+        grid = load_grid(BENCHMARK, "vit_micro", store, drafts=drafts)
+        return report(next(t for t in BENCHMARK.tables if t.name == name), grid)
+
+    def table(self, name: str = "table2") -> Part:
+        return self.report(name).parts[0]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def committed_build(tmp_path_factory) -> dict[str, Path]:
+    """What the committed records give, built once: folder by scale."""
+    out = tmp_path_factory.mktemp("committed")
+    names = ("micro", "paper")
+    scales = [load_scale(ROOT / "results", name) for name in names]
+    return {one.folder: build(one, out, with_page=False).folder for one in scales}
+
+
+@pytest.fixture(scope="session")
+def laid_out():
+    """Lays a table out on grids."""
+    return report
+
+
+def report(table: Table, *grids: Grid) -> Report:
+    """A table with a part on each of these grids; of a table of costs, the second is that beside it."""
+    kind, notes = LAYOUTS[table.layout], Notes()
+    if kind.beside:
+        grid, beside = grids
+        parts = [Part(table=table, grid=grid, notes=notes, beside=beside, compute=kind.compute)]
+    else:
+        parts = [Part(table=table, grid=one, notes=notes, compute=kind.compute) for one in grids]
+    return layout.report(parts, kind)
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """The world without a record."""
     return World(tmp_path / "results")
+
+
+@pytest.fixture
+def only_world(full_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The full world, whose benchmark is the only one that there is."""
+    for name in list(BENCHMARKS):
+        monkeypatch.delitem(BENCHMARKS, name)
+    monkeypatch.setitem(BENCHMARKS, "vtab1k", full_world.benchmark)
+    return full_world
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from reports.audit.layout import WIDTH, as_csv, markdown, terminal
 from reports.audit.listings import params as params_listing
 from reports.audit.params import COUNTINGS, TABLES, audit, printed_counts
 from reports.cli import main
-from reports.published.parts import load_parts
+from reports.published import load_parts
 
 COUNTING_OF = [
     (backbone, method) for backbone, countings in COUNTINGS.items() for method in countings

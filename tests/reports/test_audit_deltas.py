@@ -14,7 +14,6 @@ from reports.audit import deltas
 from reports.audit.comparison import COPY, MEAN, SUM, Place, Verdict, hold, judge
 from reports.audit.layout import WIDTH, Notes, markdown, terminal
 from reports.audit.listings import deltas as deltas_listing
-from reports.published import costs, parts
 
 BASE, TABLE5, TABLE4, GAINS, TABLE6, REPEATED, PARAMETERS, TEXT = range(8)
 
@@ -252,7 +251,7 @@ def test_the_rank_is_found_not_taken_for_granted(monkeypatch) -> None:
 
 
 def test_a_row_of_its_own_is_no_repetition(monkeypatch) -> None:
-    table = parts.load_parts("table3")
+    table = published.load_parts("table3")
     swin, convnext = table.parts
     cells = {
         "natural": "83.3 ↓",
@@ -265,8 +264,10 @@ def test_a_row_of_its_own_is_no_repetition(monkeypatch) -> None:
         for row in swin.rows
     )
     other = replace(table, parts=(replace(swin, rows=rows), convnext))
-    load = parts.load_parts
-    monkeypatch.setattr(parts, "load_parts", lambda name: other if name == "table3" else load(name))
+    load = published.load_parts
+    monkeypatch.setattr(
+        published, "load_parts", lambda name: other if name == "table3" else load(name)
+    )
     verdicts = {
         what: d.verdict for (row, what), d in found(REPEATED).items() if row == "fact-tk+linear"
     }
@@ -280,12 +281,12 @@ def test_a_row_of_its_own_is_no_repetition(monkeypatch) -> None:
 
 
 def test_the_text_is_held_against_the_extremes(monkeypatch) -> None:
-    table = costs.load_costs("table6")
+    table = published.load_costs("table6")
     cells = {
         **table.cells,
         "dtl+cosine": {**table.cells["dtl+cosine"], "memory_gb": "3.4", "time": "+13"},
     }
-    monkeypatch.setattr(costs, "load_costs", lambda name: replace(table, cells=cells))
+    monkeypatch.setattr(published, "load_costs", lambda name: replace(table, cells=cells))
     new = not_agreeing().keys() - DO_NOT_AGREE.keys()
     assert new == {
         ("section 5.3", "least of all", "time"),

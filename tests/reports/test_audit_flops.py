@@ -10,13 +10,13 @@ from fractions import Fraction
 
 import pytest
 
+from reports import published
 from reports.audit import flops
 from reports.audit.arithmetic import evaluate
 from reports.audit.counting import Verdict
 from reports.audit.layout import WIDTH, markdown, terminal
 from reports.audit.listings import flops as flops_listing
 from reports.cli import main
-from reports.published import costs
 
 PENALTIES = ("euclidean", "cosine", "nonlinear", "linear")
 TOKENS = 32 * 197
@@ -141,11 +141,11 @@ def test_a_number_that_nothing_gives(printed: str) -> None:
 
 
 def test_a_changed_table_is_found(monkeypatch, capsys) -> None:
-    table = costs.load_costs("table6")
+    table = published.load_costs("table6")
     cells = {method: dict(row) for method, row in table.cells.items()}
     cells["lora-r2+linear"]["flops_t"] = "1.64"
     cells["full"]["flops_t"] = "0.56"
-    monkeypatch.setattr(costs, "load_costs", lambda _: replace(table, cells=cells))
+    monkeypatch.setattr(published, "load_costs", lambda _: replace(table, cells=cells))
     verdicts = {one.method: one.verdict for one in flops.audit()}
     lost = [method for method, one in verdicts.items() if one is Verdict.NOT_REPRODUCIBLE]
     assert lost == ["lora-r2+linear"]

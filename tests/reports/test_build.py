@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import pytest
 
 from benchmarks.harness.registry import BENCHMARKS
-from reports import build, html
+from reports import build, figures, html
+from reports.build import load_scale
 from reports.cli import main
-from reports.page import Block, Column, Entry, Page
-from reports.published.parts import load_parts
+from reports.page import Block, Column, Entry, Page, Row
+from reports.published import load_parts
 
 SIX = [f"table{number}" for number in range(1, 7)]
 
@@ -24,11 +25,14 @@ class Reader(HTMLParser):
         self.open, self.rows, self.commands, self.sources = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "line", "polyline", "input"):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
         self.sources += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_startendtag(self, tag, attrs):
+        """Nothing is inside it."""
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -49,9 +53,11 @@ def read(text):
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory):
-    """The folder of tables, the exit code and what was said, from a store without records."""
+    """The folder of tables, and the exit code, from a store without records; without the figures."""
     out = tmp_path_factory.mktemp("tables")
-    code = main(["build", "--results", str(out / "none"), "--out", str(out)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "FIGURES", ())
+        code = main(["build", "--results", str(out / "none"), "--out", str(out)])
     return out, code
 
 
@@ -108,47 +114,71 @@ def test_the_page_is_one_file(empty):
     out, _ = empty
     for scale in ("smoke", "paper"):
         text = (out / scale / "index.html").read_text()
-        assert "<script" not in text
         for source in read(text).sources:
             assert source.startswith(("#", "data:image/svg+xml;base64,")), source[:60]
+        assert "http:" not in text
+        assert "https:" not in text
     assert "NOT a reproduction" in (out / "smoke" / "index.html").read_text()
     assert "NOT a reproduction" not in (out / "paper" / "index.html").read_text()
 
 
-def test_html_escapes_and_shows_sections_and_groups():
+def test_html_escapes_and_shows_sections_and_groups(only_world):
+    scale = load_scale(only_world.results, "micro")
+    entries = (
+        Entry("1.0", "± 0.1 (n=2)", "a", 1.0, "0.9", "vtab1k/vit_micro//linear"),
+        Entry("--"),
+    )
     block = Block(
         title="a < b",
-        corner="method",
-        columns=(Column("x & y", "first"), Column("z", "second")),
-        rows=(("full", (Entry("1.0 ± 0.1 (n=2)", "a"), Entry("--"))),),
-        sections=((0, "PETL <methods>"),),
+        columns=(Column("x & y", "second"), Column("z", "first")),
+        rows=(Row("full", entries, "PETL <methods>", "run 'this'"),),
     )
-    page = Page(
-        title="Table 2 · scale paper", warning=None, legend=(), ours=(block,), paper=(), notes=()
-    )
-    text = html.render("title", [], {}, options="", more=[("table2", page)])
+    page = Page(title="Table 2 · scale paper", legend=(), ours=(block,))
+    text = html.render(scale, [("table2", page)], [], only_world.results.parent / "out")
     assert "a &lt; b" in text
     assert "PETL &lt;methods&gt;" in text
-    assert "<td>1.0 <small>± 0.1 (n=2)</small><sup>a</sup></td>" in text
-    assert '<th colspan="1" scope="colgroup">first</th>' in text
-    assert read(text).rows[-1] == ["full", "1.0 ", "± 0.1 (n=2)", "a", "--"]
+    assert (
+        '<a href="#vtab1k/vit_micro//linear">1.0</a> <small>± 0.1 (n=2)</small><sup>a</sup>' in text
+    )
+    # Groups stand in the order of their columns.
+    heads = re.findall(r'scope="colgroup" data-group="(\w+)"', text)
+    assert heads == ["second", "first"]
+    assert 'title="run &#39;this&#39;">--</td>' in text
+    assert ["full", "1.0", "± 0.1 (n=2)", "a", "0.9", "--"] in read(text).rows
 
 
-def test_scales_without_records_are_left_out(full_world, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
+def test_a_number_leads_to_its_records(only_world, tmp_path):
+    scale = load_scale(only_world.results, "micro")
+    pages = [(of.name, of.page) for of in scale.tables.values()]
+    text = html.render(scale, pages, [], tmp_path / "tables" / "micro")
+    record = scale.records.grid("vtab1k").at("lora-r8", "eurosat")[0]
+    assert 'href="#vtab1k/vit_micro/eurosat/lora-r8"' in text
+    assert '<li id="vtab1k/vit_micro/eurosat/lora-r8">' in text
+    assert f'<a href="../../results/{record.path}">' in text
+    assert record.record["record_sha256"] in text
+
+
+def test_the_pareto_front_has_what_no_other_beats():
+    points = {"a": (1, 10.0), "b": (2, 12.0), "c": (3, 11.0), "d": (2, 11.5), "e": (9, 13.0)}
+    assert html.pareto_front(points) == ["a", "b", "e"]
+
+
+def test_scales_without_records_are_left_out(only_world, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", ())
     out = tmp_path / "tables"
-    assert build.recorded_scales(full_world.results) == ("micro",)
-    main(["build", "--results", str(full_world.results), "--out", str(out)])
+    assert build.recorded_scales(only_world.results) == ("micro",)
+    main(["build", "--results", str(only_world.results), "--out", str(out)])
     assert [folder.name for folder in out.iterdir()] == ["micro"]
 
 
-def test_a_draft_has_its_own_folder(full_world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(build, "BENCHMARKS", {"vtab1k": full_world.benchmark})
+def test_a_draft_has_its_own_folder(only_world, tmp_path, monkeypatch, capsys):
+    shown = [one for one in figures.FIGURES if one.name == "figure1b"]
+    monkeypatch.setattr(figures, "FIGURES", tuple(shown))
     out = tmp_path / "tables"
-    full_world.write("eurosat", "linear", 0, 0.4, code={"dirty": True})
-    options = ["--results", str(full_world.results), "--out", str(out), "--scale", "micro"]
+    only_world.write("eurosat", "linear", 0, 0.4, code={"dirty": True})
+    options = ["--results", str(only_world.results), "--out", str(out), "--scale", "micro"]
     main(["build", *options])
-    path = full_world.path("eurosat", "linear", 0)
+    path = only_world.path("eurosat", "linear", 0)
     assert f"not used, refused: {path}: the code that ran had" in capsys.readouterr().err
     main(["build", *options, "--draft"])
     assert "refused" not in capsys.readouterr().err

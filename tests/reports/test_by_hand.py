@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports import blocks, markdown
+from reports import render
 
 MEANS = """
 | linear | 0.0000 | 40.0 | 40.0 | 40.0 ± 0.0 | 40.0 ± 0.0 | | | 0 | 57.6 | 53.0 | |
@@ -57,7 +57,7 @@ def text(full_world):
     full_world.path("eurosat", "lora-r8+linear", 1).unlink()
     for seed in (0, 1):
         full_world.path("caltech101", "lora-r8+control", seed).unlink()
-    return markdown.render(blocks.page(full_world.table()))
+    return render.markdown(full_world.report().page)
 
 
 def test_means_differences_and_intervals(text):
@@ -74,7 +74,7 @@ def test_one_pair_of_seeds_everywhere_has_a_difference_over_tasks(full_world):
     for task in ("cifar100", "caltech101", "eurosat"):
         for method in ("linear", "lora-r8", "lora-r8+linear", "lora-r8+control"):
             full_world.path(task, method, 1).unlink()
-    text = markdown.render(blocks.page(full_world.table()))
+    text = render.markdown(full_world.report().page)
     (row,) = [line for line in rows(text, "Means, ours and the paper's") if "+linear" in line]
     # Seed 0: 51, 62, 83: Natural 56.5, Average 69.75 (printed half to even), All 65.33.
     assert row == (
@@ -90,6 +90,6 @@ def test_an_arrow_where_the_interval_leaves_zero_out(full_world):
             full_world.write(task, "lora-r8", seed, base)
             full_world.write(task, "lora-r8+linear", seed, base + gain / 100)
             full_world.write(task, "lora-r8+control", seed, base + 2 * gain / 100)
-    text = markdown.render(blocks.page(full_world.table()))
+    text = render.markdown(full_world.report().page)
     (row,) = [line for line in rows(text, "Means, ours and the paper's") if "+linear" in line]
     assert "| +3.20 [+2.70, +3.70] ↑ | -3.20 [-3.70, -2.70] ↓ |" in row

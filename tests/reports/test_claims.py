@@ -10,12 +10,13 @@ import tomllib
 import pytest
 
 from benchmarks.harness.registry import BENCHMARKS, select
+from benchmarks.harness.store import Store
 from reports import claims, published
 from reports.claims import listing
 from reports.claims.judging import Verdict
 from reports.cli import main
-from reports.grid import load_grid
 from reports.published import FOLDER, few_shot
+from reports.records import Records, load_grid
 
 SUPPORTED, CONTRADICTED = Verdict.SUPPORTED, Verdict.CONTRADICTED
 UNDECIDED, NOT_RUN = Verdict.UNDECIDED, Verdict.NOT_RUN
@@ -35,8 +36,13 @@ def judged(world, kind, *, drafts=None, **how):
         how=how,
     )
     scale = world.benchmark.scales["micro"]
-    grid = load_grid(world.benchmark, scale, "vit_micro", world.results, drafts=drafts)
-    return listing.judge(claim, {"vtab1k": [grid]}, world.results, drafts=drafts)
+    store = Store(world.results, scale.name)
+    grid = load_grid(world.benchmark, "vit_micro", store, drafts=bool(drafts))
+    records = Records(
+        results=world.results, scale=scale.name, grids={("vtab1k", "vit_micro"): grid},
+        undeclared={}, overrides={},
+    )  # fmt: skip
+    return listing.judge(claim, records)
 
 
 def gain(world, method, base, points):

@@ -8,6 +8,7 @@ from reports import claims
 from reports.claims import costs
 from reports.claims.judging import Verdict
 from reports.published import FOLDER
+from reports.records import read
 
 SUPPORTED, CONTRADICTED, NOT_RUN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.NOT_RUN
 PENALTIES = ("euclidean", "cosine", "nonlinear", "linear")
@@ -58,9 +59,9 @@ def test_costs_need_each_network_of_the_paper_in_the_form_that_is_judged():
 
 def test_costs_on_a_cpu_are_shown_and_judge_nothing(tmp_path):
     how = {"quantity": "time", "form": "closed", "most": 34}
-    assert costs.judge(tmp_path, how).verdict is NOT_RUN
-    assert costs.judge(tmp_path, how).numbers == ()
-    found = costs.judge(FOLDER.parents[1] / "results", how)
+    assert costs.judge(read(tmp_path, "paper"), how).verdict is NOT_RUN
+    assert costs.judge(read(tmp_path, "paper"), how).numbers == ()
+    found = costs.judge(read(FOLDER.parents[1] / "results", "paper"), how)
     if found.verdict is NOT_RUN:  # until someone commits a record of a GPU
         assert found.numbers[-1] == "no record of a GPU, which the paper's numbers are of"
         assert found.command[-1] == "--scale paper"

@@ -10,11 +10,10 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from reports import claims, readme
+from reports.build import load_scale
 from reports.figures.few_shot import accuracy_over_shots, gain_over_shots
-from reports.grid import load_grid
-from reports.layouts import report
 from reports.published import few_shot as published
-from reports.tables import tabulate_grid
+from reports.records import load_grid, read
 
 (TABLE,) = FEWSHOT.tables
 SCALE = FEWSHOT.scales["micro"]
@@ -45,7 +44,7 @@ def write(results, name, shots, method, seed):
         ),
         sources={},
         where={"code": {"commit": "0" * 16, "dirty": False}, "environment": {}, "hardware": {}},
-        run={},
+        run={"attempt": 1},
     )
     store = Store(results, "micro")
     store.write(cell, record)
@@ -63,19 +62,28 @@ def results(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def data(results):
-    return tabulate_grid(TABLE, load_grid(FEWSHOT, SCALE, "vit_micro", results), has_tasks=False)
+def grid_of(results):
+    return load_grid(FEWSHOT, "vit_micro", Store(results, "micro"))
+
+
+@pytest.fixture(scope="module")
+def found(results, laid_out):
+    return laid_out(TABLE, grid_of(results))
 
 
 @pytest.fixture
-def page(results):
-    return report(TABLE, load_grid(FEWSHOT, SCALE, "vit_micro", results)).page
+def data(found):
+    return found.parts[0]
+
+
+@pytest.fixture
+def page(found):
+    return found.page
 
 
 def rows(page, title):
     block = next(block for block in page.ours if block.title.startswith(title))
-    return {name: [entry.text for entry in cells] for name, cells in block.rows}
+    return {row.name: [entry.whole for entry in row.cells] for row in block.rows}
 
 
 def test_means_by_shots_are_those_by_hand(page):
@@ -110,16 +118,16 @@ def test_each_set_has_a_block(page):
     assert "Declared cells without a number: 450 of 750." in page.legend
 
 
-def test_a_mean_with_a_hole_is_a_hole(tmp_path, results):
+def test_a_mean_with_a_hole_is_a_hole(tmp_path, laid_out):
     folder = tmp_path / "results"
     for shots in SHOTS:
         for name in NAMES[: 4 if shots == 2 else 5]:
             write(folder, name, shots, "adapter", 0)
-    grid = load_grid(FEWSHOT, SCALE, "vit_micro", folder)
-    found = rows(report(TABLE, grid).page, "By shots")
+    table = laid_out(TABLE, grid_of(folder))
+    found = rows(table.page, "By shots")
     assert found["adapter"][1:3] == ["23.0 (n=1)", "--"]
     assert found["adapter"][-1] == "--"
-    figure = accuracy_over_shots(tabulate_grid(TABLE, grid, has_tasks=False))
+    figure = accuracy_over_shots(table.parts[0])
     heights = figure.axes[5].lines[0].get_ydata()
     assert np.isfinite(heights).tolist() == [True, False, True, True, True]
     assert np.isfinite(figure.axes[4].lines[0].get_ydata()).tolist() == [True, False, *[True] * 3]
@@ -131,7 +139,9 @@ def test_figure_3_draws_the_numbers_solid_with_the_penalty(data):
     assert titles == [*(label for _, label, *_ in SETS), "mean of the 5 sets"]
     for panel in figure.axes:
         styles = {line.get_label(): line.get_linestyle() for line in panel.lines}
-        assert styles == {"adapter": "--", "lora-r8": "--", "lora-r8+linear": "-"}
+        assert styles == {
+            **{"adapter": "--", "lora-r8": "--", "lora-r8+linear": "-", "lora-r8+control": ":"}
+        }
         assert panel.lines[0].get_xdata().tolist() == list(SHOTS)
     assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([22, 23, 25, 29, 37])
     assert figure.axes[5].lines[0].get_ydata().tolist() == pytest.approx([24, 25, 27, 31, 39])
@@ -142,14 +152,14 @@ def test_gains_are_drawn_with_their_intervals(data):
     figure = gain_over_shots(data)
     lora, dtl = figure.axes
     assert [panel.get_title() for panel in figure.axes] == ["lora-r8+linear", "dtl-plus+linear"]
-    over_base, over_control = (container.lines[0].get_ydata() for container in lora.containers)
+    over_control, over_base = (container.lines[0].get_ydata() for container in lora.containers)
     assert list(over_base) == pytest.approx([2, 2, 2, 2, 4.2])
     assert list(over_control) == pytest.approx([0.5, 0.5, 0.5, 0.5, 2.7])
     assert "no record" in [text.get_text() for text in dtl.texts]
 
 
-def test_without_a_record_both_figures_say_so(tmp_path):
-    empty = tabulate_grid(TABLE, load_grid(FEWSHOT, SCALE, "vit_micro", tmp_path), has_tasks=False)
+def test_without_a_record_both_figures_say_so(tmp_path, laid_out):
+    empty = laid_out(TABLE, grid_of(tmp_path)).parts[0]
     for figure in (accuracy_over_shots(empty), gain_over_shots(empty)):
         said = [text.get_text() for panel in figure.axes for text in panel.texts]
         assert set(said) == {"no record"}
@@ -157,7 +167,7 @@ def test_without_a_record_both_figures_say_so(tmp_path):
 
 
 def test_the_claims_about_shots_are_judged(results):
-    found = {claim.id: judged for claim, judged in claims.judge_all(results, "micro")}
+    found = {claim.id: judged for claim, judged in claims.judge_all(read(results, "micro"))}
     assert found["few-shot-grows"].numbers == (
         "gain of lora-r8+linear at 16 shots − at 1 shot: +2.20 [+2.00, +2.40]",
     )
@@ -174,7 +184,7 @@ def test_what_the_paper_draws_is_declared():
 
 
 def test_the_readme_has_the_means_of_what_was_measured(results):
-    text = readme.render(results)
+    text = readme.results(load_scale(results, "micro"))
     block = text[text.index("**Few-shot**") :]
     assert "| lora-r8+linear " in block
     assert "24.0 ± 1.0" in block

@@ -14,8 +14,9 @@ from PIL import Image
 
 from benchmarks.harness.registry import BENCHMARKS
 from reports import figures
-from reports.build import load_tables, numbers_of
+from reports.build import load_scale
 from reports.figures import curves, gains, labels, matrix, style, trade_off
+from reports.records import control_of
 
 
 def texts(figure):
@@ -36,7 +37,7 @@ def boxes(figure):
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory):
     """The tables of an empty store, by name."""
-    return numbers_of(load_tables(tmp_path_factory.mktemp("nothing"), "micro"))
+    return load_scale(tmp_path_factory.mktemp("nothing"), "micro").parts
 
 
 def test_every_figure_is_drawn_from_an_empty_store_and_says_so(empty):
@@ -97,8 +98,8 @@ def test_gains_are_the_paired_differences_of_each_task(full_world):
     assert papers.get_offsets()[:, 1].tolist() == pytest.approx([0.2, -0.2, -0.2, 0.7])
     means = [c.get_segments()[0] for c in panel.collections if c.get_label().startswith("_child")]
     ours = sorted((ends[0][0], ends[0][1]) for ends in means if len(ends) == 2 and ends[0][0] > 2.5)
-    # Side by side, stage 1 first: (1 + 2 + 3) / 3 and (0.5 + 1 + 2) / 3.
-    assert [height for _, height in ours] == pytest.approx([2, 3.5 / 3])
+    # Side by side, the control first: (0.5 + 1 + 2) / 3 and (1 + 2 + 3) / 3.
+    assert [height for _, height in ours] == pytest.approx([3.5 / 3, 2])
 
 
 def test_gains_say_which_tasks_they_lack_and_keep_the_scale_of_the_papers(full_world):
@@ -196,11 +197,25 @@ def test_step_times_have_a_panel_if_they_are_given(full_world):
     assert {text.get_text() for text in panel.texts} == {"lora-r8", "lora-r8+linear"}
 
 
-def test_arrows_lead_to_what_the_penalty_made(full_world):
+def test_arrows_lead_from_the_control_to_what_the_penalty_made(full_world):
     (panel,) = trade_off.redundancy_accuracy(full_world.table()).axes
-    (arrow,) = [text for text in panel.texts if not text.get_text()]
-    assert arrow.xyann == pytest.approx((0.2, 193 / 3))
-    assert arrow.xy == pytest.approx((0.2, 199 / 3))
+    to_penalty, to_control = sorted(
+        (text for text in panel.texts if not text.get_text()), key=lambda text: -text.xy[1]
+    )
+    control = (0.2, 196 / 3)
+    assert to_control.xyann == pytest.approx((0.2, 193 / 3))  # dotted, from stage 1
+    assert to_control.xy == to_penalty.xyann == pytest.approx(control, abs=1)
+    assert to_penalty.xy == pytest.approx((0.2, 199 / 3))
+
+
+def test_wherever_a_penalty_is_drawn_its_control_is_too(empty):
+    """No figure tells less than its table: each method with a penalty has a control beside it."""
+    for declared in figures.FIGURES:
+        for name in declared.tables:
+            rows = set(empty[name].rows) | {m for m, _ in empty[name].grid.cells}
+            penalised = [row for row in rows if control_of(row)]
+            assert penalised
+            assert {control_of(row) for row in penalised} <= rows, (declared.name, name)
 
 
 def test_labels_lie_neither_on_each_other_nor_on_points():

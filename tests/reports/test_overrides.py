@@ -8,6 +8,7 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from benchmarks.vtab1k.spec import VTAB1K
+from reports.build import load_scale, load_table
 from reports.cli import main
 
 SCALE = VTAB1K.scales["paper"]
@@ -25,31 +26,28 @@ def results(tmp_path):
                 outcome=Outcome(
                     metrics={"top1_accuracy": {"last_epoch": value}}, cost={"trainable_params": 0}
                 ),
-                sources={}, where={"code": {"dirty": False}, "environment": {}, "hardware": {}}, run={},
+                sources={}, where={"code": {"dirty": False}, "environment": {}, "hardware": {}},
+                run={"attempt": 1},
             )  # fmt: skip
             Store(tmp_path, "paper").write(cell, record)
     return tmp_path
 
 
-def linear_row(text):
-    rows = [line for line in text.splitlines() if line.strip("| `").startswith("linear")]
-    return next(row for row in rows if "±" in row or "50.0" in row or "75.0" in row)
-
-
-def test_a_table_takes_the_records_of_one_variant(results, tmp_path, capsys):
-    out = tmp_path / "tables"
-    assert main(["build", "--results", str(results), "--scale", "paper", "--out", str(out)]) == 3
-    declared = (out / "paper" / "table2.md").read_text()
-    assert "50.0" in linear_row(declared)
-    assert "75.0" not in linear_row(declared)
-    assert "the record is of another configuration" in declared
-    options = ["--results", str(results), "--scale", "paper", "--set", "data.variant=folder"]
-    assert main(["build", *options, "--out", str(out)]) == 3
-    other = (out / "paper-folder" / "table2.md").read_text()
-    assert "75.0" in linear_row(other)
-    assert "50.0" not in linear_row(other)
-    assert "Configuration as declared, but for data.variant = folder." in other
-    assert (out / "paper" / "table2.md").read_text() == declared
-    capsys.readouterr()
+def test_a_table_takes_the_records_of_one_variant(results, capsys):
+    options = ["--results", str(results), "--scale", "paper"]
     assert main(["show", "table2", *options]) == 0
-    assert "data.variant = folder" in capsys.readouterr().out
+    declared = capsys.readouterr().out
+    assert "the record is of another configuration" in declared
+    assert "data.variant" not in declared
+    assert main(["show", "table2", *options, "--set", "data.variant=folder"]) == 0
+    assert "Configuration as declared, but for data.variant = folder." in capsys.readouterr().out
+    for settings, values in (({}, [50.0, None]), ({"data.variant": "folder"}, [None, 75.0])):
+        (table,) = load_table(results, "paper", "table2", settings)
+        tasks = ("cifar100", "caltech101")
+        assert [table.parts[0].value("linear", "task", task) for task in tasks] == values
+
+
+def test_other_settings_and_drafts_have_folders_of_their_own(tmp_path):
+    assert load_scale(tmp_path, "paper").folder == "paper"
+    assert load_scale(tmp_path, "paper", {"data.variant": "a/b"}).folder == "paper-a-b"
+    assert load_scale(tmp_path, "paper", drafts=True).folder == "paper-draft"

@@ -14,9 +14,9 @@ from benchmarks.harness.store import Store
 from benchmarks.method_cost.spec import BASELINE, METHOD_COST
 from benchmarks.vtab1k import methods
 from benchmarks.vtab1k.spec import VTAB1K
-from reports import latex, markdown, published, terminal
-from reports.build import load_tables
-from reports.published.parts import load_parts
+from reports import published, render
+from reports.build import load_table
+from reports.published import load_parts
 
 SCALE = VTAB1K.scales["smoke"]
 
@@ -37,14 +37,18 @@ def write(results, benchmark, cell, outcome):
             "environment": {},
             "hardware": {"gpu": None, "cpu": "a CPU", "threads": 1},
         },
-        run={},
+        run={"attempt": 1},
     )
     Store(results, "smoke").write(cell, record)
 
 
 def table(results, name):
-    (found,) = load_tables(results, "smoke", name)
+    (found,) = load_table(results, "smoke", name)
     return found
+
+
+def texts(block, method):
+    return [entry.text for entry in block.row(method).values()]
 
 
 @pytest.fixture
@@ -71,28 +75,28 @@ def test_table3_has_a_part_for_each_backbone(table3):
         "Means on convnext_micro",
     ]
     swin, _, convnext, _ = page.ours
-    assert [name for name, _ in swin.rows] == list(methods.TABLE3_SWIN)
-    assert [name for name, _ in convnext.rows] == list(methods.TABLE3_CONVNEXT)
-    assert [entry.text for entry in dict(swin.rows)["full"]][1:6] == ["50.0"] * 5
-    assert [entry.text for entry in dict(convnext.rows)["lora-r8"]][1:6] == ["60.0"] * 5
-    assert dict(swin.rows)["linear"][1].text == "--"
+    assert [row.name for row in swin.rows] == list(methods.TABLE3_SWIN)
+    assert [row.name for row in convnext.rows] == list(methods.TABLE3_CONVNEXT)
+    assert texts(swin, "full")[1:6] == ["50.0"] * 5
+    assert texts(convnext, "lora-r8")[1:6] == ["60.0"] * 5
+    assert texts(swin, "linear")[1] == "--"
     missing = (len(methods.TABLE3_SWIN) + len(methods.TABLE3_CONVNEXT) - 2) * len(VTAB1K.tasks)
     assert len(table3.holes) == missing
 
 
 def test_table3_prints_the_paper_with_its_remarks(table3):
     printed = {block.title: block for block in table3.page.paper}
-    swin = dict(printed["The paper's Swin Transformer [41], as printed"].rows)
-    assert [entry.text for entry in swin["fact-tk"]] == ["0.14", "83.4", "86.8", "61.3", "77.2"]
+    swin = printed["The paper's Swin Transformer [41], as printed"]
+    assert texts(swin, "fact-tk") == ["0.14", "83.4", "86.8", "61.3", "77.2"]
     assert any("Repeats the DTL+ row" in line for line in table3.page.legend)
 
 
 def test_table3_renders_everywhere_and_its_csv_has_one_header(table3):
-    for render in (markdown.render, latex.render, terminal.render):
-        text = render(table3.page)
+    for write_out in (render.markdown, render.latex, render.terminal):
+        text = write_out(table3.page)
         assert "swin" in text
         assert "convnext" in text
-    lines = list(csv.DictReader(io.StringIO(table3.csv)))
+    lines = list(csv.DictReader(io.StringIO(table3.frame.to_csv(index=False))))
     assert {line["backbone"] for line in lines} == {"swin_micro", "convnext_micro"}
     assert not [line for line in lines if line["table"] == "table"]
 
@@ -112,8 +116,8 @@ def test_cost_of_methods_from_numbers_worked_out_by_hand(tmp_path):
     )
     write(tmp_path, METHOD_COST, Cell("method_cost", "vit_micro", "cpu-fp32", "all", 0), outcome)
     found = table(tmp_path, "methods")
-    rows = dict(found.page.ours[0].rows)
-    assert [entry.text for entry in rows["linear"]] == [
+    block = found.page.ours[0]
+    assert texts(block, "linear") == [
         "0.000",
         "33",
         "32 - 35",
@@ -121,10 +125,10 @@ def test_cost_of_methods_from_numbers_worked_out_by_hand(tmp_path):
         "25",
         "33",
     ]
-    assert [entry.text for entry in rows[BASELINE]] == ["0.442", "100", "", "3072", "100", "100"]
-    assert rows["full"][1].text == "--"
+    assert texts(block, BASELINE) == ["0.442", "100", "", "3072", "100", "100"]
+    assert texts(block, "full")[1] == "--"
     assert len(found.holes) == 2  # the GPU's cells
-    assert "quantity" in found.csv.splitlines()[0]
+    assert set(found.frame["quantity"]) >= {"step_ratio", "peak_memory_bytes"}
 
 
 def test_table4_has_the_penalty_on_features_and_on_weights(tmp_path):
@@ -135,12 +139,12 @@ def test_table4_has_the_penalty_on_features_and_on_weights(tmp_path):
             )
             write(tmp_path, VTAB1K, Cell("vtab1k", "vit_micro", task.name, method, 0), outcome)
     found = table(tmp_path, "table4")
-    means = {name: [cell.text for cell in cells] for name, cells in found.page.ours[0].rows}
+    means = {row.name: [cell.text for cell in row.cells] for row in found.page.ours[0].rows}
     assert means["lora-r8+linear"][1:6] == ["75.0"] * 5
     assert means["lora-r8+linear@weight"][1:6] == ["50.0"] * 5
     assert not found.holes
     (printed,) = found.page.paper
-    assert [cell.text for _, cells in printed.rows for cell in cells] == (
+    assert [cell.text for row in printed.rows for cell in row.cells] == (
         "0.44 82.3 86.3 62.9 77.2 0.44 82.2 86.1 62.5 76.9".split()
     )
 

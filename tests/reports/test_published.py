@@ -11,9 +11,9 @@ from fractions import Fraction
 import pytest
 
 from reports import published
+from reports.audit.averages import Verdict, check_all, check_averages, check_group_means
 from reports.cli import main
-from reports.published.averages import Verdict, check_all, check_averages, check_group_means
-from reports.published.parts import load_parts
+from reports.published import load_parts
 
 # Every printed average that is not the rounded mean of the cells printed beside it. Those marked
 # IMPOSSIBLE cannot be the average of any cells that round to the printed ones.

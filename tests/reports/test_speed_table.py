@@ -11,8 +11,8 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from benchmarks.speed.spec import LABELS, SPEED
-from reports import latex, markdown, terminal
-from reports.build import load_tables
+from reports import render
+from reports.build import load_table
 
 CELL = Cell("speed", "vit_micro", "cpu", "all", 0)
 
@@ -64,24 +64,24 @@ def table(tmp_path):
             "environment": {},
             "hardware": {"gpu": None, "cpu": "Some CPU", "threads": 1},
         },
-        run={},
+        run={"attempt": 1},
     )
     Store(tmp_path, "smoke").write(CELL, record)
-    (found,) = load_tables(tmp_path, "smoke", "speed")
+    (found,) = load_table(tmp_path, "smoke", "speed")
     return found
 
 
 def test_ways_stand_over_the_plain_loop_in_the_declared_order(table):
     ways, effects, gpu = table.page.ours
     assert "matrix products in TFLOP/s: fp32 0.03, bf16 0.15" in ways.title
-    rows = [(name, [entry.text for entry in cells]) for name, cells in ways.rows]
+    rows = [(row.name, [entry.text for entry in row.cells]) for row in ways.rows]
     assert rows == [
         (LABELS["plain"], ["20", "19 - 21", "1.00", "0.7", "0.3", "8", ""]),
         (LABELS["fp32"], ["90", "80 - 101", "4.50", "3.2", "1.6", "40", ""]),
         (LABELS["bf16"], ["180", "", "9.00", "6.5", "3.2", "20", "3.0"]),
         (LABELS["beside-8"], ["--", "OutOfMemoryError: too large", "", "", "", "", ""]),
     ]
-    found = {name: [entry.text for entry in cells] for name, cells in effects.rows}
+    found = {row.name: [entry.text for entry in row.cells] for row in effects.rows}
     assert found == {
         "packed images, fused AdamW, no waiting": ["20", "90", "4.50"],
         "bfloat16": ["90", "180", "2.00"],
@@ -91,11 +91,11 @@ def test_ways_stand_over_the_plain_loop_in_the_declared_order(table):
 
 
 def test_it_renders_everywhere(table):
-    for render in (markdown.render, latex.render, terminal.render):
-        assert "plain loop" in render(table.page)
-    lines = list(csv.DictReader(io.StringIO(table.csv)))
+    for write_out in (render.markdown, render.latex, render.terminal):
+        assert "plain loop" in write_out(table.page)
+    lines = list(csv.DictReader(io.StringIO(table.frame.to_csv(index=False))))
     (line,) = [
-        one for one in lines if one["way"] == "fp32" and one["quantity"] == "images_per_second"
+        one for one in lines if one["method"] == "fp32" and one["quantity"] == "images_per_second"
     ]
     assert (line["value"], line["low"], line["high"]) == ("90.0", "80.0", "101.0")
     assert {one["value"] for one in lines if one["quantity"] == "floor_share"} == {

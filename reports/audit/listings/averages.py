@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.audit.averages import AverageCheck
 from reports.audit.check import VIT, Check, Standing
 from reports.audit.layout import Column, Listing, Section
-from reports.published.averages import AverageCheck
 
 COLUMNS = (
     Column("table", 8),

@@ -1,1 +1,0 @@
-"""The table of what a training step costs with each method."""

@@ -1,1 +1,0 @@
-"""How fast cells train, by way of training: images a second, cells an hour."""
