@@ -39,7 +39,7 @@ from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.record import InvalidRecord, primary_value
 from benchmarks.harness.registry import BENCHMARKS, cover, declared, scale_named, select
 from benchmarks.harness.spec import DRAFT_SCALES
-from benchmarks.harness.store import State
+from benchmarks.harness.store import State, require_room
 from benchmarks.harness.workers import run_many
 
 EPILOG = """a cell is benchmark/backbone/task/method/seed; a selector is that path with globs, and parts
@@ -122,6 +122,7 @@ def run(options: argparse.Namespace) -> int:
         return DONE
     print("".join(f"{line}\n" for line in beside.told(todo, settings)), end="")
     settings.store.require_room(todo)
+    require_room(settings.work, "--work")
     settings.store.remove_leftovers()
     if options.scale not in DRAFT_SCALES and provenance.code()["dirty"]:
         print(

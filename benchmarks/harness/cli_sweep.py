@@ -17,6 +17,7 @@ from benchmarks.harness.errors import DONE, INCOMPLETE, SOME_FAILED, UsageError
 from benchmarks.harness.execute import Settings, lacking, stage1_runs
 from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.registry import select
+from benchmarks.harness.store import require_room
 from benchmarks.harness.sweep import FINISHED, Candidate, Sweep, plan
 from benchmarks.harness.sweep_choice import Comparison, compare, entries, outlived
 from benchmarks.harness.sweep_file import ALL, file_of, read, seeds_in_words, write
@@ -49,6 +50,7 @@ def sweep(options: argparse.Namespace, settings: Settings) -> int:
     if missing:
         raise UsageError(next(iter(missing)))
     if left:
+        require_room(settings.work, "--work")  # its records are there, too
         with Progress(left) as progress:
             for candidate, cells in todo:
                 planned.forget_others(candidate, cells)

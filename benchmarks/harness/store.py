@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 
 from benchmarks.harness.cell import PARTS, Cell
-from benchmarks.harness.errors import UsageError
+from benchmarks.harness.errors import UsageError, shortened, told
 from benchmarks.harness.record import InvalidRecord, Record, check, parse
 from benchmarks.harness.registry import benchmark_named
 
@@ -31,7 +31,7 @@ LARGEST_BYTES = 1 << 26
 """No record is nearly as large."""
 
 PROBE_BYTES = 1 << 18
-"""What a folder of records must have room for, before anything is trained for it."""
+"""What a folder must have room for, before anything is trained for it."""
 
 
 Stamp = tuple[int, int, int]
@@ -121,26 +121,9 @@ class Store:
         return {cell: self.stamp(cell) for cell in cells}
 
     def require_room(self, cells: Iterable[Cell]) -> None:
-        """Check that the records of cells can be written, before the cells are trained.
-
-        Raises:
-            UsageError: The folder cannot be made or written, or its disk is full.
-        """
+        """Raise a ``UsageError`` unless the records of cells can be written."""
         folders = {self.path(cell).parent for cell in cells}
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self.root, *sorted(folders)):
-                folder.mkdir(parents=True, exist_ok=True)
-                if not os.access(folder, os.W_OK | os.X_OK):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-            probe = self.root / f"{TEMPORARY}room-{os.getpid()}"
-            _write_whole(probe, "\n" * PROBE_BYTES)
-            probe.unlink()
-        except OSError as error:
-            raise UsageError(
-                f"records cannot be written to {self.root}: {error.filename or ''}: {error.strerror} "
-                "(--results DIR takes another folder)"
-            ) from error
+        require_room(self.root, "--results", sorted(folders))
 
     def files(self) -> Iterator[tuple[Path, Cell | None]]:
         """Iterate the files of the store with their cells; None for what is at no cell's path.
@@ -196,6 +179,31 @@ class Store:
         except InvalidRecord:
             return False
         return record is not None and record["status"] == "ok"
+
+
+def require_room(root: Path, option: str, folders: Iterable[Path] = ()) -> None:
+    """Check that a folder can be written, before anything is trained for it.
+
+    Args:
+        root: The folder.
+        option: The option of the command line that takes another one.
+        folders: Folders below it that will be written, too.
+
+    Raises:
+        UsageError: One cannot be made or written, or its disk is full.
+    """
+    try:
+        for folder in (root, *folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        probe = root / f"{TEMPORARY}room-{os.getpid()}"
+        _write_whole(probe, "\n" * PROBE_BYTES)
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"{shortened(str(root))} cannot be written: {told(error)} ({option} DIR takes another folder)"
+        ) from error
 
 
 def _content(path: Path) -> bytes | None:

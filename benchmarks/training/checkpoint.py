@@ -133,5 +133,9 @@ def _copied(value: Any) -> Any:
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    write(temporary)
-    temporary.replace(path)
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except BaseException:  # a full disk, perhaps: what it has cut off is of no use
+        temporary.unlink(missing_ok=True)
+        raise

@@ -51,7 +51,7 @@ def check(
     features = features_folder(folder, manifest)
     for split, entry in entries.items():
         try:
-            _check_captions(folder, split, entry, size, findings)
+            _check_captions(folder, split, entry, (size, packed.LONGEST[variant]), findings)
             _check_features(features, entry, "root" in manifest and not whole, tick, findings)
         except KeyError as error:
             findings.wrong.append(f"{path}: {split} says nothing of {error}")
@@ -64,7 +64,7 @@ def features_folder(folder: Path, manifest: dict[str, Any]) -> Path:
 
 
 def _check_captions(
-    folder: Path, split: str, entry: dict[str, Any], pieces: int, findings: Findings
+    folder: Path, split: str, entry: dict[str, Any], limits: tuple[int, int], findings: Findings
 ) -> None:
     path = folder / packed.captions_file(split)
     found = sha256(path)
@@ -76,15 +76,17 @@ def _check_captions(
         return
     try:
         arrays = tensors_file.open_arrays(path)
-        wrong = _faults(arrays, entry, pieces)
+        wrong = _faults(arrays, entry, *limits)
     except (tensors_file.NotTensors, KeyError) as error:
         findings.wrong.append(f"{path}: not captions ({error})")
         return
     findings.wrong += [f"{path}: {fault}" for fault in wrong]
 
 
-def _faults(arrays: tensors_file.Arrays, entry: dict[str, Any], pieces: int) -> list[str]:
-    """Say what does not fit in arrays of captions."""
+def _faults(
+    arrays: tensors_file.Arrays, entry: dict[str, Any], pieces: int, longest: int
+) -> list[str]:
+    """Say what does not fit in arrays of captions, of so many different pieces and at most so many each."""
     wrong = []
     for name, into in (("words", arrays["pieces"]), ("captions", arrays["words"][:-1])):
         offsets = arrays[name]
@@ -92,6 +94,10 @@ def _faults(arrays: tensors_file.Arrays, entry: dict[str, Any], pieces: int) -> 
             wrong.append(f"{name} are not offsets that grow from 0 to {len(into)}")
     if arrays["pieces"].min() < 0 or arrays["pieces"].max() >= pieces:
         wrong.append(f"pieces outside 0 to {pieces - 1}")
+    if not wrong:
+        has = int(np.diff(arrays["words"][:][arrays["captions"][:]]).max()) + 2
+        if has > longest:
+            wrong.append(f"a caption has {has} pieces with [CLS] and [SEP], a run takes {longest}")
     image = arrays["image"]
     if not len(image) == len(arrays["captions"]) - 1 == entry["n_captions"]:
         wrong.append(f"{len(image)} captions, {entry['n_captions']} by the manifest")

@@ -23,6 +23,8 @@ from data_prep.whole_files import move_folder, sha256, write_json
 BENCHMARK = "flickr30k"
 SPLITS = ("train", "dev", "test")
 CAPTIONS_PER_IMAGE = 5
+LONGEST = {"embedded": 64, "folder": 512}
+"""Pieces of a caption that a variant's text encoder takes, [CLS] and [SEP] among them."""
 EVALUATED_DEV_CAPTIONS = 5000
 """The protocol evaluates the first 5,000 captions of dev (VSE∞'s loader cuts any split of that name)."""
 

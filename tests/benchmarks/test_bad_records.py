@@ -17,6 +17,7 @@ from benchmarks.harness.execute import Settings, pending
 from benchmarks.harness.record import InvalidRecord, Outcome, build_record, seal
 from benchmarks.harness.registry import declared, select
 from benchmarks.harness.store import State, Store
+from benchmarks.training.checkpoint import _atomically
 from reports.cli import main as reports_main
 from slurm.cli import main as slurm_main
 
@@ -257,34 +258,45 @@ def test_leftovers_are_those_of_a_record_writer_alone(tmp_path):
 
 
 def _a_file(path):
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("x")
 
 
 def _a_loop(path):
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to(path.name)
+
+
+def _in_proc(path):
+    """A file system on which nobody can make a file."""
+    there = path.parent if path.name == "smoke" else path
+    there.symlink_to("/proc/1")
 
 
 FOLDERS = {
     "a file": _a_file,
     "a loop": _a_loop,
     "a file within": lambda path: _a_file(path / "vtab1k" / "vit_micro"),
-    "nothing can be made": lambda path: path.parent.symlink_to("/proc/1"),
+    "nothing can be made": _in_proc,
 }
 
 
+@pytest.mark.parametrize("option", ["results", "work"])
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_results_folder_that_cannot_be_written_is_found_before_training(
-    tmp_path, capsys, monkeypatch, paths, name
+    tmp_path, capsys, monkeypatch, paths, name, option
 ):
     monkeypatch.setattr("benchmarks.harness.cli.run_many", lambda *_, **__: pytest.fail("trained"))
-    results = tmp_path / "there"
-    FOLDERS[name](results / "smoke")
+    if option == "work" and name == "a file within":
+        pytest.skip("where a checkpoint goes is a cell's own affair")
+    given = tmp_path / "there"
+    FOLDERS[name](given / "smoke" if option == "results" else given)
     cell = "vtab1k/vit_micro/eurosat/linear/0"
-    assert main(["run", cell, *paths, f"--results={results}"]) == 2
+    where = given if option == "results" or name != "nothing can be made" else given / "work"
+    assert main(["run", cell, *paths, f"--{option}={where}"]) == 2
     error = capsys.readouterr().err
-    assert "records cannot be written to" in error
+    assert f"(--{option} DIR takes another folder)" in error
+    assert "cannot be written" in error
     assert error.count("\n") == 1
 
 
@@ -300,6 +312,8 @@ def test_a_full_disk_is_found_before_training_and_leaves_no_part_of_a_file(tmp_p
     try:
         with pytest.raises(UsageError, match="File too large"):
             store.require_room([CELL])
+        with pytest.raises(OSError, match="File too large"):
+            _atomically(tmp_path / "work" / "x.pt", lambda path: path.write_bytes(bytes(5000)))
         with pytest.raises(OSError, match="File too large") as failed:
             store.write(CELL, record_of())
     finally:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.flickr30k import bert
 from benchmarks.harness.cli import main
 from benchmarks.msrvtt import clip
+from data_prep.flickr30k import check, packed
 
 
 @pytest.fixture
@@ -80,3 +81,15 @@ def test_tokens_that_are_too_many(capsys, settings, options, monkeypatch):
 def test_weights_of_another_network(capsys, settings, cells, weights):
     given = [f"--data={settings.data}", f"--set=backbone.weights={weights}"]
     refused(capsys, settings, cells, given)
+
+
+def test_verifying_the_data_finds_the_caption_that_a_run_refuses(settings, monkeypatch):
+    limits = {"embedded": "bert_micro", "folder": "bert_base"}
+    assert limits.keys() == packed.LONGEST.keys()
+    for variant, name in limits.items():
+        assert packed.LONGEST[variant] == bert.text_named(name).longest
+    found = check.check(settings.data, "embedded", {})
+    assert not [text for text in found.wrong if "pieces with" in text]
+    monkeypatch.setitem(packed.LONGEST, "embedded", 5)
+    found = check.check(settings.data, "embedded", {})
+    assert [text for text in found.wrong if "a run takes 5" in text]
