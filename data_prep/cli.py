@@ -203,6 +203,8 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _check_options(args: argparse.Namespace) -> None:
+    if args.first is not None:
+        raise UsageError("--first is for msrvtt")
     if args.source == "embedded":
         for name in ("root", "size"):
             if getattr(args, name) is not None:

@@ -74,6 +74,8 @@ def _prepare(args: argparse.Namespace) -> int:
     given = [
         f"--{name.replace('_', '-')}" for name in ("vocab", "other_sizes") if getattr(args, name)
     ]
+    if args.first is not None:
+        return _usage("--first is for msrvtt")
     if args.size is not None:
         return _usage(f"--size is for images, and {packed.BENCHMARK} has features")
     if embedded and given:

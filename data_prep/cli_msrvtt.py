@@ -20,7 +20,14 @@ _NAMED = 5
 
 
 def add_options(prepare: argparse.ArgumentParser) -> None:
-    """Add the option of ``prepare`` that is for MSR-VTT alone."""
+    """Add the options of ``prepare`` that are for MSR-VTT alone."""
+    prepare.add_argument(
+        "--first",
+        type=int,
+        metavar="N",
+        help="msrvtt, embedded: only the first N clips of each split (the scale smoke needs 80); "
+        "without it, a later call goes on from there",
+    )
     prepare.add_argument(
         "--videos",
         type=Path,
@@ -73,6 +80,8 @@ def _prepare(args: argparse.Namespace) -> int:
     ]
     if variant == EMBEDDED and given:
         return _usage(f"{given[0]} is for --source folder; the embedded clips are generated")
+    if args.first is not None and (variant != EMBEDDED or args.first < 1):
+        return _usage("--first takes a number of embedded clips, 1 or more")
     folder = packed.folder_of(args.data, variant)
     made = _Generated(args) if variant == EMBEDDED else _Files(args)
     skip = not args.force and check.check(args.data, variant, made.head, whole=False).ok
@@ -173,8 +182,10 @@ class _Generated:
         from data_prep.msrvtt import generated
 
         self.size = generated.SIZE
-        self.head = generated.head(args.seed)
-        self.clips = generated.CLIPS
+        self.head = generated.head(args.seed, args.first)
+        self.clips = sum(
+            min(count, args.first or count) for count in generated.COUNTS.values()
+        )
         self.steps = 2 * self.clips
 
     def former(self, folder: Path) -> list[Path]:
@@ -188,7 +199,9 @@ class _Generated:
         """Write videos and annotations, then decode and pack them."""
         from data_prep.msrvtt import generated
 
-        return generated.prepare(folder, args.seed, jobs=args.jobs, tick=bar.update)
+        return generated.prepare(
+            folder, args.seed, first=args.first, jobs=args.jobs, tick=bar.update
+        )
 
 
 def _bar(total: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -144,18 +145,27 @@ def pairs_of(split: Split, index: Tensor) -> Batch:
     return Batch(frames, counts, split.captions(index), split.lengths[index])
 
 
-def require(root: Path, variant: str) -> Path:
+def require(root: Path, variant: str, limits: Sequence[int | None] = ()) -> Path:
     """Return the folder of the packed benchmark.
 
+    Args:
+        root: Root of the packed data.
+        variant: embedded or folder.
+        limits: How many clips of each list are read; None: all of one.
+
     Raises:
-        UsageError: It is not prepared; the message gives the command that prepares it.
+        UsageError: It is not prepared, or fewer clips; the message gives the command that prepares it.
     """
     folder = root / variant / BENCHMARK
+    what = f"the {variant} data of {BENCHMARK} are not prepared"
     if (folder / "manifest.json").exists():
-        return folder
+        first = manifest_of(folder).get("first")
+        if first is None or all(limit is not None and limit <= first for limit in limits):
+            return folder
+        what = f"only the first {first} clips of {BENCHMARK} are prepared"
     more = " --root ROOT" if variant == "folder" else ""
     raise UsageError(
-        f"the {variant} data of {BENCHMARK} are not prepared in {root}: "
+        f"{what} in {root}: "
         f"python -m data_prep prepare {BENCHMARK} --source {variant}{more} --data {root}"
     )
 

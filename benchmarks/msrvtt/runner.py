@@ -36,7 +36,9 @@ _paces: dict[tuple[str, str, str], Pace] = {}
 def require(cell: Cell, config: Config, context: Context) -> None:
     """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
     del cell
-    check_fit(data.require(context.data, config["data"]["variant"]), config["backbone"]["name"])
+    names = config["data"]
+    limits = (names["limit_train"], names["limit_test"])
+    check_fit(data.require(context.data, names["variant"], limits), config["backbone"]["name"])
 
 
 def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:

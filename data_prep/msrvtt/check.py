@@ -35,7 +35,11 @@ def check(data: Path, variant: str, head: Mapping[str, Any], *, whole: bool = Tr
     except (OSError, ValueError, KeyError, TypeError) as error:
         findings.wrong.append(f"{path}: not readable as a manifest ({error!r})")
         return findings
-    for key, value in ({"benchmark": packed.BENCHMARK, "variant": variant} | dict(head)).items():
+    wanted = {"benchmark": packed.BENCHMARK, "variant": variant} | dict(head)
+    first, enough = manifest.get("first"), wanted.pop("first", None)
+    if first is not None and (enough is None or enough > first):
+        findings.missing.append(f"{path}: only the first {first} clips of each split are prepared")
+    for key, value in wanted.items():
         if manifest.get(key) != value:
             findings.wrong.append(
                 f"{path}: {key} is {_short(manifest.get(key))}, not {_short(value)}"

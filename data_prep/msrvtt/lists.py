@@ -54,6 +54,12 @@ class Listing:
     train_7k: tuple[str, ...]
     sha256: dict[str, str]
 
+    def first(self, count: int | None) -> Listing:
+        """Return the listing of the first clips of each split."""
+        captions = {split: dict(list(of.items())[:count]) for split, of in self.captions.items()}
+        smaller = tuple(clip for clip in self.train_7k if clip in captions["train"])
+        return Listing(captions, smaller, self.sha256)
+
 
 def find(root: Path) -> Path:
     """Return the folder below a root, or the root itself, that has the annotations.

@@ -58,15 +58,24 @@ def write_video(path: Path, scene: Scene) -> None:
 
 
 def write(
-    folder: Path, seed: int, *, jobs: int = 1, tick: Callable[[], None] = lambda: None
+    folder: Path,
+    seed: int,
+    *,
+    first: int | None = None,
+    jobs: int = 1,
+    tick: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write all clips that are packed, with annotations and lists; a run that was killed goes on.
+    """Write the clips that are packed, with annotations and lists; a run that was killed goes on.
 
     Args:
         folder: Where; what is there already of the same seed is taken as it is.
         seed: Of the data.
+        first: Write only so many clips of each split; a later call for all goes on from there.
         jobs: Processes that draw and encode.
         tick: Told of every video.
+
+    Returns:
+        The folder with the annotations; the videos are in it.
     """
     head = {"generator_version": msrvtt.GENERATOR_VERSION, "seed": seed}
     if _head_of(folder) == head:
@@ -88,13 +97,17 @@ def write(
     every = [*clips["train"], *clips["test"]]
     waiting = [
         (path, clip.scene)
-        for name, clip in every
+        for clips_of_split in clips.values()
+        for name, clip in clips_of_split[:first]
         if not (path := staging / VIDEOS / f"{name}.mp4").is_file()
     ]
-    for _ in range(len(every) - len(waiting)):
+    written = sum(len(some[:first]) for some in clips.values())
+    for _ in range(written - len(waiting)):
         tick()
     _write_videos(waiting, jobs, tick)
     _write_annotations(staging, every, clips)
+    if first is not None:
+        return staging
     move_folder(staging, folder)
     return folder
 
