@@ -183,9 +183,7 @@ class _Generated:
 
         self.size = generated.SIZE
         self.head = generated.head(args.seed, args.first)
-        self.clips = sum(
-            min(count, args.first or count) for count in generated.COUNTS.values()
-        )
+        self.clips = sum(min(count, args.first or count) for count in generated.COUNTS.values())
         self.steps = 2 * self.clips
 
     def former(self, folder: Path) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from benchmarks.harness.cli_planning import (
     refuse_replacing,
     without,
 )
+from benchmarks.harness.cli_showing import show_one, show_several
 from benchmarks.harness.cli_sweep import add_sweep
 from benchmarks.harness.devices import require_device
 from benchmarks.harness.errors import (
@@ -36,8 +36,8 @@ from benchmarks.harness.errors import (
 from benchmarks.harness.execute import Settings, lacking, pending
 from benchmarks.harness.kinds import OPTIONS, read_value
 from benchmarks.harness.progress import Progress, default_jobs
-from benchmarks.harness.record import InvalidRecord, primary_value
-from benchmarks.harness.registry import BENCHMARKS, cover, declared, scale_named, select
+from benchmarks.harness.record import InvalidRecord
+from benchmarks.harness.registry import BENCHMARKS, cover, scale_named, select
 from benchmarks.harness.spec import DRAFT_SCALES
 from benchmarks.harness.store import State, require_room
 from benchmarks.harness.workers import run_many
@@ -83,19 +83,14 @@ def ls(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """Show what a cell is: its configuration with the source of each value, and its record."""
+    """Show what a cell is and came to; of several cells, what each came to."""
     settings = _settings(options)
-    cell = Cell.parse(options.cell)
-    select([str(cell)], options.scale)
-    benchmark, scale = declared(cell, options.scale)
-    choices = benchmark.configure(benchmark, cell, scale)
-    rows = [[key, json.dumps(choice.value), choice.source] for key, choice in choices.items()]
-    print(tabulate(rows, headers=["setting", "value", "source"], disable_numparse=True))
-    state = settings.state(cell)
-    print(f"\nrecord: {settings.store.path(cell)} ({state.value})")
-    if state not in (State.MISSING, State.INVALID):
-        _show_record(settings, cell)
-    return DONE
+    cells = select([options.selector], options.scale)
+    return (
+        show_one(cells[0], settings)
+        if len(cells) == 1
+        else show_several(cells, settings, done=options.done)
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -205,24 +200,6 @@ def _list_benchmark(name: str, scale_name: str) -> None:
     )
 
 
-def _show_record(settings: Settings, cell: Cell) -> None:
-    record = settings.store.load(cell)
-    assert record is not None
-    value = primary_value(record)
-    print(f"status: {record['status']}" + (f" ({record['error']})" if record["error"] else ""))
-    if value is not None:
-        primary = record["primary"]
-        print(f"{primary['metric']} ({primary['selection']}): {100 * value:.1f} %")
-        print(f"all selection rules: {json.dumps(record['metrics'])}")
-    if record["redundancy"]:
-        both = record["redundancy"]
-        print(
-            f"redundancy: {both['start']['mean']:.4f} at the start, {both['end']['mean']:.4f} at the end"
-        )
-    commit, finished = record["code"].get("commit"), record["run"].get("finished_at")
-    print(f"code: {json.dumps(commit)}, finished {finished}")
-
-
 def _is_older_code(settings: Settings, cell: Cell) -> bool:
     record = settings.store.load(cell)
     trees = {folder: provenance.tree_hash(folder) for folder in provenance.FOLDERS}
@@ -305,8 +282,10 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("selector", nargs="?", help="a benchmark, or a selector of cells")
     listing.set_defaults(command=ls)
 
-    showing = commands.add_parser("show", parents=[common], help="show one cell and its record")
-    showing.add_argument("cell")
+    showing = commands.add_parser("show", parents=[common], help="show one cell and its record, or "
+                                  "what several came to")  # fmt: skip
+    showing.add_argument("selector", metavar="SELECTOR")
+    showing.add_argument("--done", action="store_true", help="of several, only those with a record")
     showing.set_defaults(command=show)
 
     running = commands.add_parser(
