@@ -85,12 +85,12 @@ def ls(options: argparse.Namespace) -> int:
 def show(options: argparse.Namespace) -> int:
     """Show what a cell is and came to; of several cells, what each came to."""
     settings = _settings(options)
+    if not set(options.selector) & set("*?["):
+        Cell.parse(options.selector)  # one cell is meant, and to be written out
     cells = select([options.selector], options.scale)
-    return (
-        show_one(cells[0], settings)
-        if len(cells) == 1
-        else show_several(cells, settings, done=options.done)
-    )
+    if len(cells) == 1:
+        return show_one(cells[0], settings)
+    return show_several(cells, settings, done=options.done)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ def show_several(cells: Sequence[Cell], settings: Settings, *, done: bool = Fals
         )
     metric = benchmark_named(cells[0].benchmark).metrics[0]
     headers = ["cell", f"{metric.label} ({metric.unit})" if metric.unit else metric.label]
-    headers += ["redundancy before", "after", "ms a step", "state"]
+    headers += ["redundancy from", "to", "ms a step", "state"]
     if not missing:
         headers, rows = headers[:-1], [row[:-1] for row in rows]
     print(

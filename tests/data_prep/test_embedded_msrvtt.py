@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from benchmarks.harness.errors import UsageError
+from benchmarks.msrvtt.data import require
 from data_prep import cli
 from data_prep.embedded import msrvtt
 from data_prep.embedded.msrvtt import captions, drawing, files, scene, upstream, vocabulary
@@ -49,6 +51,47 @@ def test_the_files_are_in_the_real_layout_and_packed(embedded, capsys):
     assert len(captions_["clips"]) == 60
     assert captions_["lengths"].max() < 32
     assert cli.main(["verify", "msrvtt", "--data", str(embedded)]) == 0
+
+
+def test_a_part_has_the_same_clips_and_is_completed_later(embedded, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(msrvtt, "SPLITS", COUNTS)
+    monkeypatch.setattr(generated, "COUNTS", {split: COUNTS[split] for split in generated.COUNTS})
+    where = ["msrvtt", "--data", str(tmp_path)]
+    part = ["prepare", *where, "--jobs", "1", "--first", "5"]
+    whole, folder = embedded / "embedded/msrvtt", tmp_path / "embedded/msrvtt"
+    assert cli.main(part) == 0
+    for split in ("train", "test"):
+        frames = [load_file(f / f"{split}.frames.safetensors")["frames"] for f in (folder, whole)]
+        assert np.array_equal(frames[0], frames[1][:5])
+        texts = [(f / f"{split}.caps.txt").read_text().splitlines() for f in (folder, whole)]
+        assert texts[0] == texts[1][: len(texts[0])]
+    capsys.readouterr()
+    assert cli.main(["verify", *where]) == 3
+    assert "only the first 5 clips of each split are prepared" in capsys.readouterr().out
+    assert require(tmp_path, "embedded", (5, 5)) == folder
+    for limits in ((None, 5), (5, 6)):
+        with pytest.raises(
+            UsageError, match=r"only the first 5 clips of msrvtt .*data_prep prepare"
+        ):
+            require(tmp_path, "embedded", limits)
+    assert cli.main(part) == 0
+    assert "already there" in capsys.readouterr().out
+    drawn = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    assert cli.main(["prepare", *where, "--jobs", "1"]) == 0
+    assert cli.main(["verify", *where]) == 0
+    for path in whole.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.mp4")}
+    assert len(drawn) == 10
+    assert drawn.items() <= after.items(), "a clip was drawn twice"
+    assert cli.main(part) == 0
+    assert "already there" in capsys.readouterr().out, "the whole has the part"
+
+
+@pytest.mark.parametrize("what", [["msrvtt", "--root", "."], ["flickr30k"], ["vtab1k/svhn"]])
+def test_other_data_have_no_first_clips(what, capsys):
+    assert cli.main(["prepare", *what, "--first", "5"]) == 2
+    assert "--first" in capsys.readouterr().err
 
 
 def test_a_video_has_the_same_bytes_each_time(tmp_path):
