@@ -86,26 +86,26 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         choices=SOURCES,
         default="embedded",
-        help="where the data come from: generated here (embedded, default), tensorflow-datasets (tfds), or "
-        "files with lists (folder); of few-shot sets also our own draw from both (folder-drawn, tfds-drawn)",
+        help="source of the data: generated here (embedded, default), tensorflow-datasets (tfds), or "
+        "files with lists (folder); for few-shot sets also our own draw (folder-drawn, tfds-drawn)",
     )
     prepare.add_argument(
         "--root",
         type=Path,
-        help="folder: holds one folder a data set; tfds: TFDS' data folder (default: "
+        help="folder: the folder that has one folder a data set; tfds: TFDS's data folder (default: "
         "$TFDS_DATA_DIR or ~/tensorflow_datasets)",
     )
     prepare.add_argument(
-        "--size", type=int, help="height and width to pack real images at (default: 224)"
+        "--size", type=int, help="height and width of packed real images (default: 224)"
     )
     prepare.add_argument(
         "--seed", type=int, default=0, help="seed of the generated data (default: 0)"
     )
     prepare.add_argument(
-        "--jobs", type=int, default=_cores(), help="threads or processes (default: cores)"
+        "--jobs", type=int, default=_cores(), help="threads or processes (default: one a core)"
     )
-    prepare.add_argument("--dry-run", action="store_true", help="say what would be done")
-    prepare.add_argument("--force", action="store_true", help="prepare again what is prepared")
+    prepare.add_argument("--dry-run", action="store_true", help="print what would be done")
+    prepare.add_argument("--force", action="store_true", help="prepare finished tasks again")
     for apart in APART.values():
         apart.add_options(prepare)
     for name, text in (
@@ -115,13 +115,13 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(name, text)
         sub.add_argument("selector", nargs="?", default="vtab1k", **selector)
         sub.add_argument(
-            "--source", choices=SOURCES, help="default: each that is prepared, or else embedded"
+            "--source", choices=SOURCES, help="default: all that are prepared, else embedded"
         )
         if name == "show":
             sub.add_argument("--out", type=Path, help="PNG file (default: work/sheets/...)")
             sub.add_argument("--seed", type=int, default=0, help="for tasks that are not prepared")
             sub.add_argument(
-                "--by-class", action="store_true", help="a row a class instead of a row a task"
+                "--by-class", action="store_true", help="one row a class instead of one row a task"
             )
     return parser
 
@@ -272,7 +272,7 @@ def _verify(args: argparse.Namespace) -> int:
             wrong += bool(findings.wrong)
             missing += bool(findings.missing)
             right += findings.ok
-        print(f"{source.variant}: {right} of {len(tasks)} tasks are whole and right")
+        print(f"{source.variant}: {right} of {len(tasks)} tasks are complete and correct")
         if right < len(tasks):
             option = "" if source.variant == "embedded" else f" --source {source.variant}"
             print(
@@ -321,9 +321,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(error, file=sys.stderr)
         return USAGE
-    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+    except BrokenPipeError:  # the reader, for instance `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
-        print("\nstopped; whole splits are kept: the same command goes on", file=sys.stderr)
+        print(
+            "\nstopped; finished splits are kept, run the same command to continue", file=sys.stderr
+        )
         return FAILED

@@ -20,24 +20,22 @@ def add_options(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--vocab",
         type=Path,
-        help="from a folder, flickr30k: BERT's vocab.txt (default: bert-base-uncased's on this machine); "
-        "msrvtt: a folder with CLIP's vocab.json and merges.txt, or bpe_simple_vocab_16e6.txt.gz "
+        help="with --root: for flickr30k, BERT's vocab.txt (default: bert-base-uncased's on this machine); "
+        "for msrvtt, a folder with CLIP's vocab.json and merges.txt, or bpe_simple_vocab_16e6.txt.gz "
         "(default: those of clip-vit-base-patch32 on this machine)",
     )
     prepare.add_argument(
         precomputed.OTHER_SIZES,
         action="store_true",
-        help="flickr30k from a folder: take other numbers of images, regions and dimensions; msrvtt: other "
-        "numbers of clips and captions",
+        help="allow other numbers of images, regions and dimensions (flickr30k with --root), or other "
+        "numbers of clips and captions (msrvtt)",
     )
 
 
 def line(data: Path) -> str:
     """Return what ``ls`` says, below the tasks."""
     prepared = [name for name in VARIANTS if _is_prepared(data, name)]
-    return (
-        f"{packed.BENCHMARK}: captions of images, both ways; prepared: {' '.join(prepared) or 'no'}"
-    )
+    return f"{packed.BENCHMARK}: image-text retrieval; prepared: {' '.join(prepared) or 'no'}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,7 +113,7 @@ class _Folder:
         }
 
     def prepare(self, folder: Path) -> None:
-        """Read the features once, and write captions and manifest beside them."""
+        """Read the features once, and write captions and manifest."""
         with _bar(sum(files.features.size for files in self.files.values())) as bar:
             splits = {}
             for name, files in self.files.items():

@@ -31,14 +31,14 @@ def add_options(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument(
         "--videos",
         type=Path,
-        help="msrvtt: the folder of the videos, where it is not below --root",
+        help="msrvtt: folder of the videos, if it is not in --root",
     )
 
 
 def line(data: Path) -> str:
     """Return what ``ls`` says, below the tasks."""
     prepared = [name for name in VARIANTS if _is_prepared(data, name)]
-    return f"{BENCHMARK}: captions of videos, both ways; prepared: {' '.join(prepared) or 'no'}"
+    return f"{BENCHMARK}: video-text retrieval; prepared: {' '.join(prepared) or 'no'}"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -92,7 +92,7 @@ def _prepare(args: argparse.Namespace) -> int:
         return DONE
     staged = packed.staging_of(folder).is_dir()
     if args.dry_run:
-        print(f"prepare  {folder}{' (goes on)' * staged}")
+        print(f"prepare  {folder}{' (continues)' * staged}")
         print(f"needed: {_gigabytes(needed)}; free in {args.data}: {_gigabytes(free)}")
         return DONE
     if needed > free and not staged:
@@ -140,7 +140,7 @@ def _report(manifest: Mapping[str, Any]) -> int:
             code = INCOMPLETE if kind == "left_out" else code
     if code == INCOMPLETE:
         print(
-            "with these videos in place, the same command with --force takes them in",
+            "when these videos are there, run the same command with --force to add them",
             file=sys.stderr,
         )
     return code
@@ -224,7 +224,7 @@ def _verify(args: argparse.Namespace) -> int:
         findings = check.check(args.data, variant, head)
         for text in (*findings.wrong, *findings.missing):
             print(text)
-        print(f"{variant}: {BENCHMARK} is {'' if findings.ok else 'not '}whole and right")
+        print(f"{variant}: {BENCHMARK} is {'' if findings.ok else 'not '}complete and correct")
         if findings.ok:
             _say_left_out(args.data / variant / BENCHMARK)
         else:

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class DataError(Exception):
-    """Data that cannot be used as they are; the message says what is wrong, where, and what helps."""
+    """Data that cannot be used; the message has the fault, its place, and a remedy."""

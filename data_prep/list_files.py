@@ -45,9 +45,9 @@ def read_list(path: Path, task: Named, locate: Callable[[str], Path]) -> list[En
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such list; {task.name} is not whole") from None
+        raise DataError(f"{path}: no such list; {task.name} is incomplete") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text in UTF-8 ({error})") from error
+        raise DataError(f"{path}: not UTF-8 text ({error})") from error
     entries = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -75,7 +75,7 @@ def refuse_duplicates(entries: list[Entry]) -> None:
     for entry in entries:
         if (before := seen.setdefault(entry.path, entry)) is not entry:
             line = before.where.rpartition(":")[2]
-            raise DataError(f"{entry.where}: {entry.name} stands in line {line} already")
+            raise DataError(f"{entry.where}: {entry.name} is already in line {line}")
 
 
 def fingerprint(lists: dict[str, list[Entry]]) -> str:

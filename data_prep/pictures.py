@@ -60,7 +60,7 @@ def decode(content: bytes, *, size: int, channels: int, brightest: int = 255) ->
             kind = f"{image.format} {image.mode}"
             converted = image.convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"not a whole image ({error})") from error
+        raise DataError(f"not a complete image ({error})") from error
     if brightest != 255:
         converted = converted.point([min(255, value * 255 // brightest) for value in range(256)])
     square = np.asarray(converted.resize((size, size), Image.Resampling.BICUBIC))

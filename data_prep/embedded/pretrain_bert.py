@@ -139,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(command: Sequence[str] | None = None) -> None:
-    """Train, or go on, and write the folder."""
+    """Train or resume, and write the folder."""
     pretrain_run.start(Run, parser().parse_args(command))
 
 

@@ -34,7 +34,7 @@ _MASKED = 0.1
 
 
 class LowRank(nn.Module):
-    """A linear layer with LoRA's two factors beside it, scaled by 2."""
+    """A linear layer with LoRA's two factors, scaled by 2."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ def network(start: str) -> BertModel:
 
 
 def main(command: Sequence[str] | None = None) -> None:
-    """Train and print a line for each way."""
+    """Train and print a line for each configuration."""
     p = argparse.ArgumentParser(
         prog="python -m data_prep.embedded.pretrain_bert_probe", description=__doc__.splitlines()[0]
     )

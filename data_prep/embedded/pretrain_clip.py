@@ -91,7 +91,7 @@ def scores(model: CLIPModel, batch: upstream.Batch) -> Tensor:
 
 
 def loss_of(logits: Tensor) -> Tensor:
-    """Return the cross-entropy over the batch, both ways."""
+    """Return the cross-entropy over the batch, in both directions."""
     rows = torch.arange(len(logits))
     one_way = functional.cross_entropy(logits, rows)
     return (one_way + functional.cross_entropy(logits.T, rows)) / 2
@@ -175,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(command: Sequence[str] | None = None) -> None:
-    """Train, or go on, and write the folder."""
+    """Train or resume, and write the folder."""
     pretrain_run.start(Run, parser().parse_args(command))
 
 

@@ -116,7 +116,7 @@ class Run(ABC):
         return parameter.dim() >= 2
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one of a run with the same arguments but for the steps."""
+        """Resume from the checkpoint of a run with the same arguments, except for the steps."""
         if not self.checkpoint.exists():
             return False
         state = torch.load(self.checkpoint, weights_only=False)
@@ -257,7 +257,7 @@ def parser_of(
 
 
 def start(kind: type[Run], args: argparse.Namespace) -> None:
-    """Train, or go on, and write the folder."""
+    """Train or resume, and write the folder."""
     args.work.mkdir(parents=True, exist_ok=True)
     run = kind(args)
     print("resumed" if run.resume() else "started", f"at step {run.step}")

@@ -26,17 +26,15 @@ def read_official(root: Path | None, name: str) -> tuple[Path, Mapping[str, Offi
     """
     folder_name, read = LAYOUTS[name]
     if root is None or not (root / folder_name).is_dir():
-        raise DataError(
-            f"{root}: no folder {folder_name}; it is what the archive of {name} unpacks to"
-        )
+        raise DataError(f"{root}: no folder {folder_name}; the archive of {name} unpacks to it")
     folder = root / folder_name
     try:
         splits = {split: list(items) for split, items in read(folder).items()}
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename}: no such file; {folder} is not whole") from error
+        raise DataError(f"{error.filename}: no such file; {folder} is incomplete") from error
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise DataError(
-            f"{folder}: not as its archive has it ({type(error).__name__}: {error})"
+            f"{folder}: differs from its archive ({type(error).__name__}: {error})"
         ) from error
     for split, items in splits.items():
         absent = [path for path, _ in items if not path.is_file()]
@@ -61,7 +59,7 @@ def _matrix(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(2, "no such file", str(path))
     try:
         found: dict[str, Any] = loadmat(path, squeeze_me=True)
-    except Exception as error:  # whatever scipy's reader comes across
+    except Exception as error:  # scipy's reader can raise any error
         raise ValueError(f"{path.name}: {error}") from error
     return found
 

@@ -49,8 +49,7 @@ class Drawn(RealFewShot):
         for name, split in found.items():
             if set(split.labels.tolist()) != set(range(task.num_classes)):
                 raise DataError(
-                    f"{task.name}, official {name} images: not all of the {task.num_classes} classes, "
-                    "or others"
+                    f"{task.name}, official {name} images: not exactly the {task.num_classes} classes"
                 )
         splits, notes = _partition(found, task)
         try:
@@ -157,7 +156,7 @@ class FewShotTfds(Drawn):
         """
         if task.name not in REGISTERED:
             raise DataError(
-                f"TFDS has no {task.name}; fetch its archive and take --source folder-drawn, or the "
+                f"TFDS has no {task.name}; use its archive with --source folder-drawn, or the "
                 "published lists with --source folder"
             )
         registered = REGISTERED[task.name]

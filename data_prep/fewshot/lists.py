@@ -138,8 +138,8 @@ def _refuse_shared(entries: list[Entry], held_out: Mapping[str, Entry]) -> None:
     for entry in entries:
         if (other := held_out.get(str(entry.path))) is not None:
             raise DataError(
-                f"{entry.where}: {entry.path.name} is an image of {other.where} too; training, validation "
-                "and test images have to be apart"
+                f"{entry.where}: {entry.path.name} is also an image of {other.where}; training, validation "
+                "and test images must be disjoint"
             )
 
 

@@ -1,4 +1,4 @@
-"""What is prepared: captions as word pieces beside the features, and a manifest that is written last.
+"""The prepared files: captions as word pieces, the path of the features, and a manifest, written last.
 
 Features are not copied where they come from files: the manifest says where they lie.
 """

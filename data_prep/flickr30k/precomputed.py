@@ -121,7 +121,7 @@ def _look(folder: Path, split: str, other_sizes: bool) -> Files:
     if rows not in (images, len(captions)):
         raise DataError(
             f"{features.path}: {rows:,} rows for {len(captions):,} captions in {captions_path.name}; "
-            f"they would be {images:,}, one for each image, or {len(captions):,}, one for each caption"
+            f"expected {images:,}, one for each image, or {len(captions):,}, one for each caption"
         )
     if not other_sizes:
         if images != IMAGES[split]:
@@ -187,12 +187,12 @@ def read_captions(path: Path) -> tuple[str, ...]:
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path}:{number}, byte {error.start + 1}: 0x{line[error.start]:02x} is not UTF-8 "
-                f"({error.reason}); 'iconv -f latin1 -t utf-8' may be what the file needs"
+                f"({error.reason}); 'iconv -f latin1 -t utf-8' may help"
             ) from error
         if "\0" in caption:
             raise DataError(
-                f"{path}:{number}, byte {line.index(0) + 1}: a zero byte; a file in UTF-16 perhaps, "
-                "and captions are UTF-8"
+                f"{path}:{number}, byte {line.index(0) + 1}: a zero byte; the file may be UTF-16, "
+                "but captions must be UTF-8"
             )
         if not caption:
             raise DataError(f"{path}:{number}: an empty caption")
@@ -211,7 +211,7 @@ def _count_ids(path: Path, allowed: set[int]) -> int | None:
             raise DataError(f"{path}:{number}: {line[:40]!r} is not the number of an image")
     if len(lines) not in allowed:
         wanted = " or ".join(f"{count:,}" for count in sorted(allowed))
-        raise DataError(f"{path}: {len(lines):,} ids, and not {wanted}")
+        raise DataError(f"{path}: {len(lines):,} ids instead of {wanted}")
     return len(lines)
 
 
@@ -270,7 +270,7 @@ def _read_all(features: Features, repeated: bool, tick: Tick) -> str:
             while done < len(view):
                 count = file.readinto(view[done:])
                 if not count:
-                    raise DataError(f"{features.path}: it became shorter while it was read")
+                    raise DataError(f"{features.path}: the file became shorter while it was read")
                 done += count
             digest.update(view)
             _require_numbers(features.path, part, first)
@@ -299,6 +299,6 @@ def _require_same(path: Path, part: npt.NDArray[Any], first: int) -> None:
         image, copy = (int(number) for number in np.argwhere(differs)[0])
         row = first + image * CAPTIONS_PER_IMAGE
         raise DataError(
-            f"{path}: rows {row} and {row + copy} differ, and a file with a row for each caption repeats "
-            "the same image five times"
+            f"{path}: rows {row} and {row + copy} differ, but a file with a row for each caption must repeat "
+            "each image five times"
         )

@@ -58,7 +58,7 @@ class WordPieces:
         self.vocabulary = {piece: number for number, piece in enumerate(lines)}
         absent = [piece for piece in SPECIAL.values() if piece not in self.vocabulary]
         if absent or len(self.vocabulary) != len(lines):
-            what = f"no {', '.join(absent)} in it" if absent else "a piece stands in it twice"
+            what = f"no {', '.join(absent)} in it" if absent else "it has a piece twice"
             raise DataError(f"{path}: not a vocabulary of BERT's kind: {what}")
         self.name = name
         self.sha256 = hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""Videos decoded by several processes into one file; a run that is killed goes on where it was.
+"""Decodes videos in several processes into one file; a killed run resumes.
 
 Each process writes the frames of its clip into the file, which is mapped to memory; the main process then
 adds a line to
@@ -191,9 +191,9 @@ def _over_processes(
             del futures[future]
     except BrokenProcessPool as error:
         raise DataError(
-            f"a process that decodes was ended from without (memory?), {len(futures):,} clips "
+            f"a decoding process was killed (out of memory?), {len(futures):,} clips "
             f"before the end; the "
-            "same command goes on, and with --jobs 1 it ends at the clip that does it"
+            "same command continues; with --jobs 1 it stops at the clip that causes it"
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -25,7 +25,7 @@ def head(seed: int | None, first: int | None = None) -> dict[str, Any]:
 
 
 def files_folder(folder: Path) -> Path:
-    """Return where videos, annotations and lists are written, beside what is packed of them."""
+    """Return the folder for videos, annotations and lists."""
     return folder.with_name(f"{folder.name}-files")
 
 

@@ -108,7 +108,7 @@ def look(folder: Path, *, other_sizes: bool = False) -> Listing:
     both = sorted(set(listed) & {row[0] for row in test})
     if both:
         raise DataError(
-            f"{folder / TEST_1KA}: {_some(both)} in {TRAIN_9K} too: trained and tested on"
+            f"{folder / TEST_1KA}: {_some(both)} also in {TRAIN_9K}: a clip for training and test"
         )
     _refuse_strangers(folder / TRAIN_9K, listed, set(sentences), DATA)
     said = {clip: tuple(sentences[clip]) for clip in listed}
@@ -116,7 +116,7 @@ def look(folder: Path, *, other_sizes: bool = False) -> Listing:
         odd = [clip for clip in listed if len(said[clip]) != CAPTIONS_PER_CLIP]
         if odd:
             raise DataError(
-                f"{folder / DATA}: {odd[0]} has {len(said[odd[0]])} sentences and not {CAPTIONS_PER_CLIP} "
+                f"{folder / DATA}: {odd[0]} has {len(said[odd[0]])} sentences instead of {CAPTIONS_PER_CLIP} "
                 f"({len(odd):,} such clips; {OTHER_SIZES} takes them)"
             )
     return Listing(
@@ -157,7 +157,7 @@ def _column(path: Path, names: tuple[str, ...]) -> list[tuple[str, ...]]:
             rows = list(csv.DictReader(file, strict=True))
             absent = [name for name in names if rows and name not in rows[0]]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a table in UTF-8 ({error})") from error
+        raise DataError(f"{path}: not a UTF-8 table ({error})") from error
     if absent or not rows:
         raise DataError(f"{path}: no {' and no '.join(absent or names)} in it")
     found = []
@@ -173,7 +173,7 @@ def _refuse_twice(path: Path, clips: list[str]) -> None:
     seen: dict[str, int] = {}
     for number, clip in enumerate(clips, start=1):
         if clip in seen:
-            raise DataError(f"{path}, row {number}: {clip} stands in row {seen[clip]} already")
+            raise DataError(f"{path}, row {number}: {clip} is already in row {seen[clip]}")
         seen[clip] = number
 
 

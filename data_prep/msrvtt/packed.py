@@ -67,7 +67,7 @@ class Job:
         return {key: value for key, value in self.full_head().items() if key != video.LIBRARIES}
 
     def full_head(self) -> dict[str, Any]:
-        """Return the part of the manifest that has to be the same for a run to go on with another's work."""
+        """Return the part of the manifest that must be equal for a run to continue another one."""
         return (
             {"schema": SCHEMA, "benchmark": BENCHMARK}
             | dict(self.head)
@@ -251,5 +251,5 @@ def faults_of_tokens(tokens: npt.NDArray[np.int32], special: Mapping[str, int]) 
     else:
         after = np.arange(tokens.shape[1]) > tokens.argmax(axis=1)[:, None]
         if (tokens[after] != PADDING).any():
-            wrong.append("something stands behind the end of a caption")
+            wrong.append("there are tokens after the end of a caption")
     return wrong

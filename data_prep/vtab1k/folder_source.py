@@ -83,7 +83,7 @@ def find_folder(root: Path | None, task: Task) -> Path:
         raise DataError(f"{root}: more than one folder is {task.name}: {names}; keep one of them")
     if not found:
         names = ", ".join(task.folders)
-        raise DataError(f"{root}: no folder of {task.name}; it is called one of: {names}")
+        raise DataError(f"{root}: no folder of {task.name}; its name must be one of: {names}")
     return found[0]
 
 

@@ -131,7 +131,7 @@ class Tfds(RealData):
                 f"preparing {task.builder} needs TensorFlow and more ({_line(error)}): {INSTALL}"
             ) from error
         except Exception as error:
-            # Builders raise whatever their archives make them: each is this task's failure alone.
+            # A builder can raise any error; it is only this task's failure.
             raise DataError(self._what_helps(builder, task, error)) from error
 
     def _what_helps(self, builder: Any, task: Builder, error: Exception) -> str:
@@ -146,7 +146,7 @@ class Tfds(RealData):
                 f"under its registered name, and its checksum is compared: "
                 f"{', '.join(sorted({_filename(builder, url) for url in urls})[:4])}"
             )
-        return f"{text}. The same command goes on with what is downloaded already"
+        return f"{text}. The same command continues and uses the finished downloads"
 
     def _origin(self, task: Task) -> dict[str, Any]:
         return {

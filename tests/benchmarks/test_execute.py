@@ -153,7 +153,7 @@ def test_absurd_learning_rate_diverges(settings, rate):
     )
     assert list(statuses.values()) == ["diverged", "failed"]
     second = record(settings, "vtab1k/vit_micro/eurosat/lora-r2+linear/0")
-    assert "stage 1, vtab1k/vit_micro/eurosat/lora-r2/0, did not come to its end" in second["error"]
+    assert "stage 1, vtab1k/vit_micro/eurosat/lora-r2/0, was not finished" in second["error"]
 
 
 def test_time_limit(settings):

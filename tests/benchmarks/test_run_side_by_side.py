@@ -175,7 +175,7 @@ def test_one_cell_that_fails_leaves_the_others(joined, monkeypatch):
     assert notes == []
     assert record(joined, f"{EUROSAT}/lora-r4/0")["error"] == "ValueError: broken"
     assert record(joined, f"{EUROSAT}/lora-r2/0")["error"] == "Diverged: no way"
-    assert "did not come to its end" in record(joined, f"{EUROSAT}/lora-r2+linear/0")["error"]
+    assert "was not finished" in record(joined, f"{EUROSAT}/lora-r2+linear/0")["error"]
     monkeypatch.undo()
     statuses, _ = run(joined, f"{EUROSAT}/lora-r[248]", f"{EUROSAT}/lora-r2+linear")
     assert list(statuses.values()) == ["ok", "ok", "ok"]

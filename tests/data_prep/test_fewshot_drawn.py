@@ -166,7 +166,7 @@ def test_what_an_archive_lacks_is_named(tmp_path):
         read_official(tmp_path, "food101")
     cars(tmp_path)
     (tmp_path / "stanford_cars" / "cars_test_annos_withlabels.mat").write_bytes(b"no matrix at all")
-    with pytest.raises(DataError, match="not as its archive has it"):
+    with pytest.raises(DataError, match="differs from its archive"):
         read_official(tmp_path, "cars")
 
 

@@ -154,7 +154,7 @@ def test_a_duplicate_is_refused(tree, capsys):
     path = tree[0] / lists.train_list(4, 1)
     change(path, 2, first_line(path) + "\n")
     assert f"{path}:2: " in (said := refused(capsys, tree))
-    assert "stands in line 1 already" in said
+    assert "is already in line 1" in said
 
 
 @pytest.mark.parametrize("other", [lists.TEST, lists.VAL])
@@ -162,7 +162,7 @@ def test_a_held_out_image_among_the_training_images_is_refused(tree, capsys, oth
     path = tree[0] / lists.train_list(2, 0)
     change(path, 1, first_line(tree[0] / other) + "\n")
     assert f"{path}:1: " in (said := refused(capsys, tree))
-    assert f"{tree[0] / other}:1 too" in said
+    assert f"{tree[0] / other}:1; training" in said
 
 
 def test_validation_and_test_images_have_to_be_apart(tree, capsys):
@@ -203,7 +203,7 @@ def test_an_unreadable_image_is_named(tree, capsys):
     path = tree[0] / lists.VAL
     image = tree[0].parent / "images" / first_line(path).rpartition(" ")[0]
     image.write_bytes(image.read_bytes()[:200])
-    assert f"{path}:1: {image}: not a whole image" in refused(capsys, tree)
+    assert f"{path}:1: {image}: not a complete image" in refused(capsys, tree)
 
 
 def dying_at(split, monkeypatch):

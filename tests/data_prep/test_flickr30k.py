@@ -191,7 +191,7 @@ def _bad_id(root):
 
 def _few_ids(root):
     (root / "test_ids.txt").write_text("1\n2\n")
-    return ["test_ids.txt: 2 ids, and not 7 or 35"]
+    return ["test_ids.txt: 2 ids instead of 7 or 35"]
 
 
 def _no_file(root):

@@ -138,7 +138,7 @@ def test_aliases_in_use_belong_to_one_task():
 
 def test_two_folders_of_one_task_and_none(capsys, tree):
     line = _refused_root(capsys, tree, "DTD-copy", rename="else")
-    assert "no folder of dtd; it is called one of: dtd" in line
+    assert "no folder of dtd; its name must be one of: dtd" in line
 
 
 def _refused_root(capsys, tree, extra, rename):
@@ -169,7 +169,7 @@ def test_a_truncated_image_is_named_by_list_and_line(capsys, tree):
     path = tree[0] / "images" / "test" / "000005.jpg"
     path.write_bytes(path.read_bytes()[:-120])
     line = _refused(capsys, tree)
-    assert f"{tree[0] / 'test.txt'}:6: {path}: not a whole image (" in line
+    assert f"{tree[0] / 'test.txt'}:6: {path}: not a complete image (" in line
 
 
 def test_what_is_no_image_is_refused(capsys, tree):
@@ -184,7 +184,7 @@ def test_what_is_no_image_is_refused(capsys, tree):
         ("images/test/000002.jpg -1", "label -1 is outside 0 to 46"),
         ("images/test/000002.jpg two", "'images/test/000002.jpg two' is not a path and a label"),
         ("images/test/000002.jpg", "is not a path and a label"),
-        ("images/test/000000.jpg 2", "images/test/000000.jpg stands in line 1 already"),
+        ("images/test/000000.jpg 2", "images/test/000000.jpg is already in line 1"),
     ],
 )
 def test_wrong_lines_are_named(capsys, tree, line, says):
@@ -202,7 +202,7 @@ def test_too_few_lines_and_a_missing_list(capsys, tree):
     path.write_text("\n".join(path.read_text().splitlines()[:5]))
     assert f"{path}: 5 images, VTAB-1K's dtd has 6 there" in _refused(capsys, tree)
     path.unlink()
-    assert f"{path}: no such list; dtd is not whole" in _refused(capsys, tree)
+    assert f"{path}: no such list; dtd is incomplete" in _refused(capsys, tree)
 
 
 def test_the_joined_list_stands_in_for_its_parts(capsys, tree, small):
@@ -248,7 +248,7 @@ def test_one_broken_task_does_not_stop_the_others_and_the_next_run_takes_it_alon
     assert code == 0
     assert "1 prepared, 1 already there, 0 failed" in out
     assert cli.main(["verify", "vtab1k/[ds][tv][dh]*", "--data", str(data)]) == 0
-    assert capsys.readouterr().out == "folder: 2 of 2 tasks are whole and right\n"
+    assert capsys.readouterr().out == "folder: 2 of 2 tasks are complete and correct\n"
     sheet = data / "sheet.png"
     assert cli.main(["show", "vtab1k/dtd", "--data", str(data), "--out", str(sheet)]) == 0
     with Image.open(sheet) as picture:

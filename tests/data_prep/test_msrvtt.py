@@ -167,7 +167,7 @@ def _other_column(root):
 def _twice(root):
     with (root / "MSRVTT_train.9k.csv").open("a") as file:
         file.write("video1\n")
-    return ["MSRVTT_train.9k.csv, row 6: video1 stands in row 2 already"]
+    return ["MSRVTT_train.9k.csv, row 6: video1 is already in row 2"]
 
 
 def _stranger(root):
@@ -179,7 +179,7 @@ def _stranger(root):
 def _on_both_sides(root):
     with (root / "MSRVTT_train.9k.csv").open("a") as file:
         file.write("video5\n")
-    return ["MSRVTT_JSFUSION_test.csv: video5 is in MSRVTT_train.9k.csv too"]
+    return ["MSRVTT_JSFUSION_test.csv: video5 is also in MSRVTT_train.9k.csv"]
 
 
 def _no_subset(root):
@@ -234,7 +234,7 @@ def test_other_sizes_have_to_be_asked_for(capsys, root, tmp_path, monkeypatch):
     monkeypatch.setattr(lists, "CLIPS", dict(zip(names, (5, 3, 3), strict=True)))
     code, _, err = _run(capsys, *options)
     assert code == 1
-    assert "video3 has 4 sentences and not 20" in err
+    assert "video3 has 4 sentences instead of 20" in err
 
 
 @pytest.mark.parametrize(

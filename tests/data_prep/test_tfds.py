@@ -329,7 +329,7 @@ def test_a_failing_download_names_the_task_and_the_others_go_on(capsys, tmp_path
     assert "svhn: svhn_cropped:3.1.0 could not be prepared: " in err
     assert "train_32x32.mat" in err
     assert f"is taken from {tmp_path / 'downloads' / 'manual'} under its registered name" in err
-    assert "The same command goes on with what is downloaded already" in err
+    assert "The same command continues and uses the finished downloads" in err
     archives.make("svhn_cropped", tmp_path, SIZES["svhn_cropped"])
     code, out, _ = _prepare(capsys, tmp_path, tmp_path / "data", selector)
     assert code == 0
