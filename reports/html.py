@@ -22,6 +22,8 @@ from reports.table import Part
 
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 740, 16, 370
+NAME = 75
+"""Width of a name, about."""
 ROOM = 0.06
 """Kept free at each end of an axis, as a part of it."""
 
@@ -157,6 +159,7 @@ def _plot(
     x_of = _axis(list(logs.values()), LEFT, RIGHT)
     y_of = _axis([y for _, y in at.values()], BOTTOM, TOP)
     front = pareto_front(at)
+    named = _apart({row: x_of(logs[row]) for row in front})
     points = []
     for row, (x, y) in at.items():
         suffix = parse_method(row).suffix
@@ -168,7 +171,7 @@ def _plot(
                 "x": round(x_of(logs[row]), 1),
                 "y": round(y_of(y), 1),
                 "kind": "control" if suffix == CONTROL else "penalty" if suffix else "base",
-                "is_best": row in front,
+                "is_named": row in named,
                 "text": f"{row}: {y:.1f}{std} at {x:.3g}",
             }
         )
@@ -178,6 +181,8 @@ def _plot(
     x_ticks = [
         (round(x_of(math.log10(v)), 1), f"{v:g}") for v in powers if low <= math.log10(v) <= high
     ]
+    if any(x <= 0 for x, _ in at.values()):
+        x_ticks.insert(0, (round(x_of(low), 1), "0"))
     heights = [y for _, y in at.values()]
     step = max(1, round((max(heights) - min(heights)) / 6))
     ys = range(math.ceil(min(heights)), math.floor(max(heights)) + 1, step)
@@ -189,6 +194,17 @@ def _plot(
         "x_ticks": x_ticks,
         "y_ticks": [(round(y_of(y), 1), f"{y:g}") for y in ys],
     }
+
+
+def _apart(places: Mapping[str, float]) -> set[str]:
+    """The names that have room to be written beside each other; all are under the pointer."""
+    named: set[str] = set()
+    last = -math.inf
+    for name, x in places.items():
+        if x - last >= NAME:
+            named.add(name)
+            last = x
+    return named
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> Any:
