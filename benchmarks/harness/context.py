@@ -22,6 +22,7 @@ class Context:
         caching: Keep features of what is frozen, where a method allows it.
         waits: Begin no epoch before the one before it is on disk.
         plain: Step by AdamW a tensor at a time, and round frozen matrices in each pass.
+        recorded_stage1: Returns the sha256 of a base's checkpoint by its record; None: it has none.
     """
 
     data: Path
@@ -32,6 +33,7 @@ class Context:
     caching: bool = True
     waits: bool = False
     plain: bool = False
+    recorded_stage1: Callable[[Cell], str | None] = lambda base: None
 
     def folder(self, cell: Cell) -> Path:
         """Return the folder for a cell's checkpoints."""

@@ -21,6 +21,7 @@ from benchmarks.harness.lock import held
 from benchmarks.harness.record import InvalidRecord, Outcome, Record, build_record, not_finite
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.settings import Settings as Settings
+from benchmarks.harness.stage1 import checkpoint_sha256, recorded_sha256
 from benchmarks.harness.store import Stamp, State, Store
 from benchmarks.harness.time_limit import time_limit
 
@@ -152,7 +153,9 @@ class Attempt:
             found = problem
             record = self._record(found)
         status, error = record["status"], record["error"]
-        if not (self.keep_fresh and settings.state(cell) is State.FRESH):
+        recorded, written = recorded_sha256(cell, settings), checkpoint_sha256(record)
+        is_other = None not in (recorded, written) and recorded != written
+        if not (self.keep_fresh and settings.state(cell) is State.FRESH) or is_other:
             settings.store.write(cell, record)
         trace = None
         if (
@@ -321,6 +324,7 @@ def context_of(settings: Settings, device: str, report: Report | None = None) ->
         caching=settings.caching and not settings.plain,
         waits=settings.waits or settings.plain,
         plain=settings.plain,
+        recorded_stage1=lambda base: recorded_sha256(base, settings),
     )
 
 

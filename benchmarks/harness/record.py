@@ -37,7 +37,10 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "cost": (dict,),  # seconds, bytes, parameters
     "data": (dict, type(None)),  # fingerprint of what was trained and tested on
     "weights": (dict, type(None)),  # fingerprint of the backbone's weights
-    "stage1": (dict, type(None)),  # the run that stage 2 started from; null for stage-1 cells
+    "stage1": (
+        dict,
+        type(None),
+    ),  # the checkpoint of stage 1: written, or started from; null if unknown
     "code": (dict,),  # commit, dirty flag, hashes of the folders that ran
     "environment": (dict,),
     "hardware": (dict,),

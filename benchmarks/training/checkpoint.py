@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +22,88 @@ STAGE1 = "stage1.safetensors"
 LAST_EPOCH = "last-epoch.pt"
 
 
-def save_stage1(folder: Path, model: nn.Module, config_hash: str) -> None:
-    """Write the trained part of a stage-1 model, with the hash of the configuration that made it."""
+MADE_OF = "configuration and tensors"
+"""The entry of a stage-1 checkpoint with the hashes of both."""
+DIGEST_BYTES = 32
+"""The last bytes of a kept epoch: the sha256 of all that comes before them."""
+
+
+class Damaged(Exception):
+    """A checkpoint is not what was written; the message says why."""
+
+
+def save_stage1(folder: Path, model: nn.Module, config_hash: str) -> str:
+    """Write the trained part of a stage-1 model, with the hash of its configuration and of its tensors.
+
+    Returns:
+        The sha256 of the file.
+    """
     state = {name: value.cpu().contiguous() for name, value in adapter_state(model).items()}
-    _atomically(
-        folder / STAGE1,
-        lambda path: save_file(state, path, metadata={"config_hash": config_hash}),
-    )
-
-
-def has_stage1(folder: Path, config_hash: str) -> bool:
-    """Say whether there is a stage-1 checkpoint of this configuration."""
+    # One entry: safetensors writes several in any order, and the same run has to give the same file.
+    metadata = {MADE_OF: f"{config_hash} {_sha256_of(state)}"}
     path = folder / STAGE1
-    if not path.exists():
+    _atomically(path, lambda to: save_file(state, to, metadata=metadata))
+    return file_sha256(path)
+
+
+def has_stage1(folder: Path, config_hash: str, sha256: str | None = None) -> bool:
+    """Say whether there is a whole stage-1 checkpoint of this configuration; warn of one that is damaged.
+
+    Args:
+        folder: Where it lies.
+        config_hash: Of the configuration.
+        sha256: Of the file, by the record of the run that wrote it; None: unknown.
+    """
+    path = folder / STAGE1
+    try:
+        found = _read_stage1(path)
+    except FileNotFoundError:
         return False
-    with safe_open(path, framework="pt") as file:
-        return bool((file.metadata() or {}).get("config_hash") == config_hash)
+    except Damaged as problem:
+        warnings.warn(f"{problem}; stage 1 is trained again", stacklevel=2)
+        return False
+    if found[1] != config_hash:
+        return False
+    if sha256 is not None and file_sha256(path) != sha256:
+        told = f"{path} is not the checkpoint of its run's record; stage 1 is trained again"
+        warnings.warn(told, stacklevel=2)
+        return False
+    return True
 
 
 def load_stage1(folder: Path, model: nn.Module) -> str:
-    """Load a stage-1 checkpoint into a model; return the sha256 of the file."""
+    """Load a stage-1 checkpoint into a model; return the sha256 of the file.
+
+    Raises:
+        Damaged: It is not what was written.
+    """
     path = folder / STAGE1
-    with safe_open(path, framework="pt") as file:
-        load_adapter_state(model, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    load_adapter_state(model, _read_stage1(path)[0])
     return file_sha256(path)
+
+
+def _read_stage1(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Return the tensors of a checkpoint and the hash of its configuration, once its own hash is checked."""
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as problem:
+        raise Damaged(f"{path} cannot be read ({problem})".splitlines()[0]) from problem
+    config_hash, _, sha256 = metadata.get(MADE_OF, "").partition(" ")
+    if sha256 != _sha256_of(state):
+        raise Damaged(f"{path} is damaged: its tensors do not have the hash written with them")
+    return state, config_hash
+
+
+def _sha256_of(state: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 class EpochWriter:
@@ -102,21 +162,46 @@ class EpochWriter:
             self._problem = problem
 
     def _save(self, state: dict[str, Any]) -> None:
-        _atomically(self.path, lambda path: torch.save(state, path))
+        _atomically(self.path, lambda path: _save_epoch(state, path))
 
 
 def load_epoch(folder: Path, identity: str, device: str) -> dict[str, Any] | None:
-    """Return the last epoch that a killed run of the same configuration left, if there is one."""
+    """Return the last epoch that a killed run of the same configuration left, if there is one.
+
+    One that is damaged is left out with a warning: the stage begins anew.
+    """
     path = folder / LAST_EPOCH
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
-    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    try:
+        if _digest_of(path) != path.read_bytes()[-DIGEST_BYTES:]:
+            raise Damaged("it does not have the hash written with it")
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as problem:  # noqa: BLE001 - damage shows in many ways
+        told = f"{path} cannot be used ({problem})".splitlines()[0]
+        warnings.warn(f"{told}; the stage begins anew", stacklevel=2)
+        return None
     return state if state["identity"] == identity else None
+
+
+def _save_epoch(state: dict[str, Any], path: Path) -> None:
+    torch.save(state, path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    with path.open("ab") as file:
+        file.write(digest)
+
+
+def _digest_of(path: Path) -> bytes:
+    """Return the sha256 of all but the last bytes of a file, which have it."""
+    return hashlib.sha256(path.read_bytes()[:-DIGEST_BYTES]).digest()
 
 
 def drop_epoch(folder: Path) -> None:
     """Delete the checkpoint of the last epoch, since the run is complete."""
-    (folder / LAST_EPOCH).unlink(missing_ok=True)
+    path = folder / LAST_EPOCH
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
 
 
 def _copied(value: Any) -> Any:
@@ -131,11 +216,24 @@ def _copied(value: Any) -> Any:
 
 
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that it is on disk, whole, before it takes the place of the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.not-a-file-{os.getpid()}"))
     temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         write(temporary)
+        _sync(temporary)
         temporary.replace(path)
     except BaseException:  # a full disk, perhaps: what it has cut off is of no use
         temporary.unlink(missing_ok=True)
         raise
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

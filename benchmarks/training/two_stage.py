@@ -93,7 +93,11 @@ def stage1_config(config: Config) -> Config:
 
 def is_stage1_kept(cell: Cell, config: Config, context: Context) -> bool:
     """Return whether the checkpoint that a ``+`` cell starts from exists."""
-    return checkpoint.has_stage1(context.folder(cell.base), config_hash(stage1_config(config)))
+    return checkpoint.has_stage1(
+        context.folder(cell.base),
+        config_hash(stage1_config(config)),
+        context.recorded_stage1(cell.base),
+    )
 
 
 @dataclass(kw_only=True)
@@ -182,7 +186,8 @@ def finish(run: Run, progress: Progress, cost: dict[str, Any] | None = None) -> 
     cell, config, context, problem = run.cell, run.config, run.context, run.problem
     after = _redundancy(run.model, problem, Precision.of(config), "end")
     if run.stage == 1:
-        checkpoint.save_stage1(context.folder(cell), run.model, config_hash(config))
+        written = checkpoint.save_stage1(context.folder(cell), run.model, config_hash(config))
+        run.stage1 = _stage1(cell, config, written)
     checkpoint.drop_epoch(context.folder(cell))
     seconds = run.seconds + perf_counter() - started
     measured = _cost(run.model, problem, progress, seconds, context.device)
@@ -233,10 +238,14 @@ def _load_stage1(cell: Cell, config: Config, context: Context, model: nn.Module)
     folder = context.folder(cell.base)
     if not is_stage1_kept(cell, config, context):
         raise MissingStage1(f"stage 1, {cell.base}, was not finished: see its record")
+    return _stage1(cell, config, checkpoint.load_stage1(folder, model))
+
+
+def _stage1(cell: Cell, config: Config, sha256: str) -> dict[str, Any]:
     return {
         "cell": str(cell.base),
         "config_hash": config_hash(stage1_config(config)),
-        "checkpoint_sha256": checkpoint.load_stage1(folder, model),
+        "checkpoint_sha256": sha256,
     }
 
 
