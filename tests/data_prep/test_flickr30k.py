@@ -177,6 +177,13 @@ def _infinite(root):
     return ["dev_ims.npy: image row 1013, region 0, dimension 0 (from 0 on): inf"]
 
 
+def _huge(root):
+    features = np.load(root / "test_ims.npy")
+    features[2, 1, 3], features[3, 0, 0], features[0, 0, 0] = 3e38, -3e38, 1e-42
+    np.save(root / "test_ims.npy", features)
+    return ["test_ims.npy: image row 2, region 1, dimension 3 (from 0 on): 3e+38 is beyond 10000"]
+
+
 def _not_repeated(root):
     features = np.load(root / "test_ims.npy").repeat(5, axis=0)
     features[12] += 1
@@ -213,6 +220,7 @@ def _no_file(root):
         _lost_image,
         _not_a_number,
         _infinite,
+        _huge,
         _not_repeated,
         _bad_id,
         _few_ids,
