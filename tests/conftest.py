@@ -1,16 +1,41 @@
-"""Settings that hold for every test: one thread, and `gpu` tests skipped where there is no GPU."""
+"""What holds for every test: one thread, a checkout left alone, `gpu` tests skipped where there is none."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+
+from tests.guard import sitecustomize as guard
 
 # Before anything imports torch or numpy: on busy cores two threads are slower than one.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A worker of pytest-xdist is started by a process that did this before, and is watched already.
+if guard.LOG not in os.environ:
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [guard.FOLDER, os.environ.get("PYTHONPATH")])
+    )
+    os.environ[guard.LOG] = ""
+    guard.watch()
+_refused = tempfile.TemporaryDirectory(prefix="resora-tests-")
+os.environ[guard.LOG] = str(Path(_refused.name, "refused"))
+
+
+@pytest.fixture(autouse=True)
+def refused():
+    """Fails a test that touched a person's results, data or checkpoints, by itself or by a command."""
+    log = Path(os.environ[guard.LOG])
+    yield log
+    if log.exists():
+        touched = log.read_text(encoding="utf-8")
+        log.unlink()
+        pytest.fail(f"this test, or a fixture that it uses, touched the checkout:\n{touched}")
 
 
 @pytest.fixture(autouse=True)

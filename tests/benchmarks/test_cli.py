@@ -103,7 +103,10 @@ def test_a_defect_is_told_with_its_stack_once(capsys, paths, monkeypatch):
         (["run", "vtab1k/*/pets/linear", "--scale", "paper"], "--source tfds"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(capsys, arguments, message):
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    capsys, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)  # where the default folders are
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -154,7 +157,7 @@ def test_cells_without_data_are_left_out_when_asked(capsys, paths):
 
 def test_a_record_of_other_data_is_not_replaced_in_silence(capsys, paths, settings):
     assert main(["run", CELL, *paths]) == 0
-    declared = [path for path in paths if "weights" not in path]
+    declared = [option for option in paths if not option.startswith("--set=")]
     assert main(["run", CELL, *declared]) == 2
     error = capsys.readouterr().err
     assert "is a record with backbone.weights random, this run has vit_micro" in error
@@ -165,7 +168,7 @@ def test_a_record_of_other_data_is_not_replaced_in_silence(capsys, paths, settin
 def test_weights_of_one_backbone_for_several_are_refused(capsys, paths, tmp_path):
     file = tmp_path / "some.pth"
     file.write_bytes(b"x")
-    rest = [path for path in paths if "weights" not in path]
+    rest = [option for option in paths if not option.startswith("--set=")]
     assert main(["run", "vtab1k/*/eurosat/linear", *rest, "--weights", str(file)]) == 2
     assert "--weights are for one backbone, but the selector has" in capsys.readouterr().err
     assert main(["run", CELL, *rest, "--weights", str(file)]) == 2
