@@ -16,14 +16,16 @@ SCALE   ?=
 SEEDS   ?= 0 1 2
 METHODS ?= linear lora-r8*
 PYTEST_ARGS ?=
+# Processes of the tests, one thread each.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count(), 8))')
 
 # Two threads on two busy cores are often slower than one; matplotlib must not look for a display.
-test lint: export OMP_NUM_THREADS = 1
+test test-all lint: export OMP_NUM_THREADS = 1
 export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup data-setup smoke smoke-grid micro tables test test-setup slurm-setup slurm-install slurm-test slurm-grid lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup data-setup smoke smoke-grid micro tables test test-all test-setup slurm-setup slurm-install slurm-test slurm-grid lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -112,8 +114,12 @@ endef
 tables: setup  ## all tables and figures from the records; of one scale: make tables SCALE=micro
 	@$(PY) -m reports build $(if $(SCALE),--scale $(SCALE)) || [ $$? -eq 3 ]
 
-test: test-setup  ## the tests, one thread: make test PYTEST_ARGS="-m 'not slow'"
-	@$(PY) -m pytest $(PYTEST_ARGS)
+# A file's tests stay in one process, since they share what its fixtures made. The last -m holds.
+test: test-setup  ## the tests but the slow ones: make test PYTEST_ARGS=tests/resora
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
+
+test-all: test-setup  ## all tests, as CI runs them
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Debian's packages; needs root, or sudo, to install what is missing. The cluster itself runs as any user.
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core

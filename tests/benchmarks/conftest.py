@@ -17,7 +17,7 @@ _spec.loader.exec_module(_packed)
 @pytest.fixture(scope="session")
 def packed_data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    _packed.pack_task(root, "eurosat", 10)
+    _packed.pack_task(root, "eurosat", 10, n=40)
     _packed.pack_task(root, "dmlab", 6)
     _packed.pack_set(root, "cars", 24)
     _packed.pack_set(root, "pets", 16, doubled=True)

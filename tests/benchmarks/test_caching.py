@@ -62,8 +62,9 @@ CASES = [
 
 @pytest.mark.parametrize(("path", "overrides", "splits"), CASES)
 def test_numbers_are_the_same_to_the_bit(settings, tmp_path, path, overrides, splits):
-    # 70 images do not fill the last batch; there are 96 others in each split.
-    more = {"data.limit_train": 70, "data.limit_test": None, "stage1.epochs": 3}
+    # 22 images do not fill the last batch of 8.
+    more = {"data.limit_train": 22, "data.limit_test": 20, "stage1.epochs": 3}
+    more["stage1.batch_size"] = 8
     if path.startswith("fewshot"):
         more = {}
     more["stage1.evaluate_every"] = 1
@@ -91,7 +92,7 @@ def test_the_frozen_part_is_computed_once(settings, monkeypatch):
 
 def test_what_is_too_large_is_computed_anew(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(caching, "MOST_BYTES", 80 * 17 * 160 * 4)
-    path = "vtab1k/vit_micro/eurosat/partial/0"
+    path = "vtab1k/vit_micro/dmlab/partial/0"
     more = {"data.limit_train": 64, "data.limit_test": None}  # 96 images in the others
     kept, plain = both_ways(settings, tmp_path, path, **more)
     assert kept["cost"]["cached_features"]["splits"] == ["train"]

@@ -103,9 +103,7 @@ def test_a_defect_is_told_with_its_stack_once(capsys, paths, monkeypatch):
         (["run", "vtab1k/*/pets/linear", "--scale", "paper"], "--source tfds"),
     ],
 )
-def test_wrong_usage_is_one_line_and_exit_code_2(
-    capsys, tmp_path, monkeypatch, arguments, message
-):
+def test_wrong_usage_is_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)  # where the default folders are
     assert main(arguments) == 2
     error = capsys.readouterr().err

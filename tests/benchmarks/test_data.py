@@ -20,12 +20,12 @@ def folder(packed_data):
     return packed_data / "embedded" / "vtab1k" / "eurosat"
 
 
-@pytest.mark.parametrize("size", [1, 7, 96, 500])
+@pytest.mark.parametrize("size", [1, 7, 40, 500])
 @pytest.mark.parametrize("limit", [None, 10, 1000])
 def test_a_stream_gives_what_resident_images_give(folder, size, limit):
     where = {"normalise": HALF, "device": "cpu", "limit": limit}
     stream, images = open_stream(folder, "test", **where), load_images(folder, "test", **where)
-    assert len(stream) == len(images) == min(96, limit or 96)
+    assert len(stream) == len(images) == min(40, limit or 40)
     for (inputs, labels), (wanted, wanted_labels) in zip(
         stream.batches(size), images.batches(size), strict=True
     ):
@@ -48,7 +48,7 @@ def test_a_stream_to_a_gpu_gives_the_same(folder):
 
 def test_an_empty_tail_makes_no_batch(folder):
     stream = open_stream(folder, "test", normalise=HALF, device="cpu")
-    assert [len(labels) for _, labels in stream.batches(48)] == [48, 48]
+    assert [len(labels) for _, labels in stream.batches(20)] == [20, 20]
 
 
 def test_grey_images_reach_the_model_as_three_equal_channels(tmp_path):

@@ -123,7 +123,13 @@ def test_a_record_has_all_metrics_by_all_rules_and_stages_share_the_first(settin
     assert str(settings.data) not in json.dumps(first)
 
 
-@pytest.mark.parametrize("changed", [{"training.chunk": 8}, {"training.precision": "bf16"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"training.chunk": 8},
+        pytest.param({"training.precision": "bf16"}, marks=pytest.mark.slow),
+    ],
+)
 def test_chunks_and_bfloat16_come_to_the_same(settings, changed):
     direct = run(settings, "lora-r8", "lora-r8+linear")
     other = run(

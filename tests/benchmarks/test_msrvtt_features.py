@@ -42,8 +42,10 @@ def both_ways(settings, tmp_path, method, **overrides):
         ("lst", {}, 1e-5),
         ("partial", {"model.head": "seqLSTM"}, 1e-5),
         ("lst", {"training.chunk": 8}, 1e-5),
-        ("partial", {"training.precision": "bf16"}, 0.01),
-        ("lst", {"training.precision": "bf16"}, 0.01),
+        *(
+            pytest.param(name, {"training.precision": "bf16"}, 0.01, marks=pytest.mark.slow)
+            for name in ("partial", "lst")
+        ),
     ],
 )
 def test_losses_are_those_of_frames_and_captions(settings, tmp_path, method, overrides, bound):

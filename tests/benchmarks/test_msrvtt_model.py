@@ -240,6 +240,7 @@ def one_process(rank, folder, batch, state):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one(tmp_path):
     model, batch = small_model("meanP", "lora-r8").train(), many(12)
     state = model.state_dict()

@@ -187,6 +187,9 @@ def test_committed_records_keep_their_hash():
 
 def test_precision_is_a_setting_of_a_run(settings, tmp_path):
     selector = "vtab1k/vit_micro/eurosat/lora-r2+linear"
+    few = {"data.limit_train": 16, "data.limit_test": 8}
+    few |= {"stage1.batch_size": 8, "stage2.batch_size": 8}
+    settings = dataclasses.replace(settings, overrides=settings.overrides | few)
     other = dataclasses.replace(
         settings,
         results=tmp_path / "r2",

@@ -45,7 +45,7 @@ def record(settings, path):
 
 
 def assert_same(one, other):
-    """float32, 4 to 12 steps: losses to 1e-4, penalties to 1e-3, accuracy to one of 64 images."""
+    """float32, 4 to 12 steps: losses to 1e-4, penalties to 1e-3, accuracy to one of 40 images."""
     assert one["config_hash"] == other["config_hash"]
     assert one["counts"] == other["counts"]
     for stage, curves in one["curves"].items():
@@ -55,7 +55,7 @@ def assert_same(one, other):
             assert [v is None for v in there] == [v is None for v in series]
             tolerance = {"train_loss": {"rel": 1e-4}, "penalty": {"rel": 1e-3}}
             for p, q in zip(series, there, strict=True):
-                assert q == p or q == pytest.approx(p, **tolerance.get(name, {"abs": 1.1 / 64}))
+                assert q == p or q == pytest.approx(p, **tolerance.get(name, {"abs": 1.1 / 40}))
     before, after = one["redundancy"]["end"]["mean"], other["redundancy"]["end"]["mean"]
     assert after == pytest.approx(before, rel=1e-3)
 
@@ -92,6 +92,7 @@ def test_the_seconds_of_cells_together_add_up(joined):
     assert sum(cost["total_seconds"] for cost in costs) < spent
 
 
+@pytest.mark.slow
 def test_few_shot_cells_train_beside_each_other(joined, tmp_path):
     chosen = "fewshot/vit_micro/cars-4shot/lora-r8*"
     alone = dataclasses.replace(
@@ -142,6 +143,7 @@ def test_other_settings_train_apart(joined):
         assert key(path) is None
 
 
+@pytest.mark.slow
 def test_a_stage_1_that_was_not_asked_for_runs_beside_those_that_were(joined):
     statuses, _ = run(joined, f"{EUROSAT}/lora-r2+linear", f"{EUROSAT}/lora-r4*")
     assert f"{EUROSAT}/lora-r2/0" not in statuses

@@ -11,7 +11,7 @@ import torch
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.execute import Settings, run_cell
 from benchmarks.harness.record import primary_value
-from benchmarks.speed import measure
+from benchmarks.speed import floor, measure
 from benchmarks.speed.cli import main, table
 from benchmarks.speed.epochs import epochs_of
 from benchmarks.speed.floor import step_flops
@@ -30,6 +30,12 @@ SIZE = Size(
     rounds=2,
     workers=0,
 )
+
+
+@pytest.fixture(autouse=True)
+def _small_products(monkeypatch):
+    """Most CPUs take minutes for large matrices in bfloat16."""
+    monkeypatch.setitem(floor.SIDE, "cpu", 64)
 
 
 @pytest.fixture(scope="module")

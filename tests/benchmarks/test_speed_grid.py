@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,12 @@ from benchmarks.training import side_by_side
 from benchmarks.training.trainer import Stage
 
 PART = "vtab1k/vit_micro/eurosat/lora-r2*"
+
+
+@pytest.fixture
+def settings(settings):
+    few = {"data.limit_train": 16, "data.limit_test": 8, "stage1.batch_size": 8}
+    return dataclasses.replace(settings, overrides=settings.overrides | few)
 
 
 def test_each_way_trains_what_it_says(settings, monkeypatch):

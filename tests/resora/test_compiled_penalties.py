@@ -26,7 +26,10 @@ def gradients(function, z, b):
     return [value.detach(), *(torch.zeros(()) if g is None else g for g in found)]
 
 
-@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n != "linear" else []) for n in PENALTIES],
+)
 def test_compiled_gradients_are_the_eager_ones(name):
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(3, 40, 4, generator=generator) @ torch.randn(4, 4, generator=generator)
