@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.flickr30k import bert, data, runner, throughput
-from benchmarks.flickr30k.problem import METRICS, ImageTextRetrieval
+from benchmarks.flickr30k import bert, data, throughput
+from benchmarks.flickr30k.problem import ImageTextRetrieval
 from benchmarks.flickr30k.spec import FLICKR30K, METHODS
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.cli import main
 from benchmarks.harness.context import Context
 from benchmarks.harness.errors import UsageError
-from benchmarks.harness.execute import pending, run_cell, run_group
+from benchmarks.harness.execute import pending, run_group
 from benchmarks.harness.registry import select
-from benchmarks.training import checkpoint
 from benchmarks.training.retrieval_throughput import peak_of_process
 from benchmarks.training.trainer import Plan
 from benchmarks.training.two_stage import adapt, regularizer_of
@@ -63,80 +61,6 @@ def test_the_grid_is_the_papers_rows_and_the_control():
     recipe = {"epochs": 25, "batch_size": 128, "learning_rate": 5e-4, "decay_epoch": 15}
     recipe |= {"clip_norm": 2.0, "weight_decay": 1e-4, "rate_factors": {"bert": 0.1}}
     assert recipe.items() <= paper.items()
-
-
-@pytest.mark.parametrize("method", [m for m in METHODS if "+" not in m and m != "lora-r8"])
-def test_every_method_runs(settings, method):
-    (record,) = run(settings, method)
-    assert (record["status"], record["error"]) == ("ok", None)
-    cost = record["cost"]
-    assert cost["image_encoder_params"] > cost["head_params"] > 0
-    assert (cost["trainable_params"] == 0) == (method == "partial")
-
-
-def test_a_record_has_all_metrics_by_all_rules_and_stages_share_the_first(settings):
-    first, second, control = run(settings, "lora-r8", "lora-r8+linear", "lora-r8+control")
-    assert first["primary"] == {"metric": "rsum", "selection": "best_val"}
-    assert set(first["metrics"]) == set(METRICS)
-    assert {tuple(sorted(rules)) for rules in first["metrics"].values()} == {
-        ("best_val", "last_epoch", "max_test")
-    }
-    curves = first["curves"]["stage1"]
-    recalls = [curves[f"test_{way}_r{k}"][-1] for way in ("i2t", "t2i") for k in (1, 5, 10)]
-    assert curves["test_rsum"][-1] == pytest.approx(sum(recalls))
-    assert first["counts"]["n_test"] == 40
-    assert first["counts"]["n_test_images"] == 8
-    assert {"ties_i2t", "ties_t2i"} <= first["counts"].keys()
-    for record in (second, control):
-        assert record["status"] == "ok"
-        assert record["stage1"]["config_hash"] == first["config_hash"]
-    assert second["stage1"]["checkpoint_sha256"] == control["stage1"]["checkpoint_sha256"]
-    assert second["redundancy"]["start"] == control["redundancy"]["start"]
-    assert second["redundancy"]["start"]["mean"] == pytest.approx(
-        first["redundancy"]["end"]["mean"]
-    )
-    assert second["curves"]["stage2"]["penalty"][0] > 0
-    assert run(settings, "lora-r8*") == []
-    assert str(settings.data) not in json.dumps(first)
-
-
-def test_all_methods_see_the_same_batches(settings):
-    _, one = problem_of(settings, "lora-r8")
-    _, other = problem_of(settings, "full")
-    for first, second in zip(one.batches(5), other.batches(5), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    first, again = (next(one.batches(seed)) for seed in (5, 6))
-    assert not torch.equal(first.regions, again.regions)
-
-
-class Killed(BaseException):
-    pass
-
-
-def test_a_killed_run_goes_on_where_it_was(settings):
-    settings = settled(settings, **{"stage1.epochs": 3, "stage1.evaluate_every": 1})
-    (whole,) = run(settings, "lora-r8")
-    cell = Cell.parse(f"{CELL}/lora-r8/0")
-    shutil.rmtree(settings.work)
-    settings.store.path(cell).unlink()
-
-    def stop(event):
-        if event.epoch == 2:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run_cell(cell, settings, stop)
-    folder = context_of(settings).folder(cell)
-    left = dataclasses.replace(context_of(settings), work=settings.work / "smoke").folder(cell)
-    state = torch.load(
-        (left if left.exists() else folder) / checkpoint.LAST_EPOCH, weights_only=True
-    )
-    assert state["progress"]["epoch"] == 2
-    assert any("running_mean" in name for name in state["model"])
-    run_cell(cell, settings, lambda event: None)
-    record = settings.store.load(cell)
-    assert record["curves"] == whole["curves"]
-    assert record["metrics"] == whole["metrics"]
 
 
 def test_a_collapse_is_recorded_with_its_reason(settings, blind_pairs):
@@ -258,13 +182,6 @@ def test_what_is_not_as_the_manifest_says_is_refused(settings, tmp_path):
     assert "bert_micro has 475" in refused(root, settings)
 
 
-def test_missing_data_give_the_command(settings, tmp_path, capsys):
-    options = ["--scale=smoke", f"--data={tmp_path}", f"--results={tmp_path}", "--device=cpu"]
-    assert main(["run", f"{CELL}/lora-r8/0", *options]) != 0
-    text = "".join(capsys.readouterr())
-    assert "python -m data_prep prepare flickr30k --source embedded" in text
-
-
 def test_weights_of_the_hub_take_their_published_names(tmp_path):
     from safetensors.torch import save_file
 
@@ -283,13 +200,6 @@ def test_weights_of_the_hub_take_their_published_names(tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match=r"1 tensors differ, such as pooler\.dense\.bias"):
         bert.load(here, tmp_path / "model.safetensors")
-
-
-def test_how_long_a_cell_takes(settings):
-    cell = Cell.parse(f"{CELL}/lora-r8+linear/0")
-    seconds, text = runner.expected_seconds(cell, settings.config(cell), context_of(settings))
-    assert seconds > 0
-    assert "s a step" in text
 
 
 def test_throughput_times_methods_in_turns(capsys):
