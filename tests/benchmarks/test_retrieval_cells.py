@@ -10,20 +10,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import flickr30k, msrvtt
+from benchmarks.flickr30k import runner as flickr30k_runner
 from benchmarks.flickr30k.problem import ImageTextRetrieval
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
 from benchmarks.harness.context import Context
 from benchmarks.harness.execute import pending, run_cell, run_group
 from benchmarks.harness.registry import BENCHMARKS, select
+from benchmarks.msrvtt import runner as msrvtt_runner
 from benchmarks.msrvtt.problem import VideoTextRetrieval
 from benchmarks.training import checkpoint
 
 FLICKR30K = SimpleNamespace(
     cell="flickr30k/bert_micro/f30k",
     problem=ImageTextRetrieval,
-    runner=flickr30k.runner,
+    runner=flickr30k_runner,
     selection="best_val",
     ways=("i2t", "t2i"),
     counts={"n_test": 40, "n_test_images": 8},
@@ -32,7 +33,7 @@ FLICKR30K = SimpleNamespace(
 MSRVTT = SimpleNamespace(
     cell="msrvtt/clip_micro/1ka",
     problem=VideoTextRetrieval,
-    runner=msrvtt.runner,
+    runner=msrvtt_runner,
     selection="last_epoch",
     ways=("t2v", "v2t"),
     counts={"n_train_clips": 40, "n_train": 80, "n_val": 20, "n_test": 12, "n_test_clips": 12},
