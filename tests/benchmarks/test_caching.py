@@ -48,7 +48,12 @@ CASES = [
     ("vtab1k/vit_micro/eurosat/dtl-plus/0", {}, ALL),
     ("vtab1k/swin_micro/dmlab/dtl-plus/0", {}, ALL),
     *(
-        (f"vtab1k/vit_micro/eurosat/{method}/0", {"training.precision": "bf16"}, ALL)
+        pytest.param(
+            f"vtab1k/vit_micro/eurosat/{method}/0",
+            {"training.precision": "bf16"},
+            ALL,
+            marks=[] if method == "partial" else [pytest.mark.slow],
+        )
         for method in ("partial", "lst", "unipt", "dtl-plus")
     ),
     # Stochastic depth makes other features in each epoch, but not in evaluation.
