@@ -38,15 +38,15 @@ def test_a_hole_stays_a_hole(by_task: dict[str, float | None]) -> None:
 
 
 def test_paired_difference_over_tasks() -> None:
-    method = {"a": {0: 11.0, 1: 13.0}, "b": {0: 20.0, 1: 20.0}, "c": {0: 34.0, 1: 34.0}}
-    baseline = {"a": {0: 10.0, 1: 10.0}, "b": {0: 19.0, 1: 19.0}, "c": {0: 31.0, 1: 31.0}}
+    method = {"a": {0: 10.0, 1: 11.0, 2: 15.0}, "b": {0: 20.0, 1: 20.0}, "c": {0: 34.0, 1: 34.0}}
+    baseline = {"a": {0: 10.0, 1: 10.0, 2: 10.0}, "b": {0: 19.0, 1: 19.0}, "c": {0: 31.0, 1: 31.0}}
     result = stats.paired_difference(method, baseline, ["a", "b", "c"])
     assert result is not None
     # per task 2, 1, 3: mean 2, std 1, t(2, 0.975) = 4.30265, half width 4.30265 / sqrt(3).
     assert result.mean == pytest.approx(2.0)
     assert result.low == pytest.approx(2 - 2.48414, abs=1e-5)
     assert result.high == pytest.approx(2 + 2.48414, abs=1e-5)
-    assert (result.n_tasks, result.n_pairs) == (3, 6)
+    assert (result.n_tasks, result.n_pairs) == (3, 7)
     assert result.excludes_zero is False
 
 
