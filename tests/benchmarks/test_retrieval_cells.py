@@ -20,6 +20,7 @@ from benchmarks.harness.registry import BENCHMARKS, select
 from benchmarks.msrvtt import runner as msrvtt_runner
 from benchmarks.msrvtt.problem import VideoTextRetrieval
 from benchmarks.training import checkpoint
+from resora import ReSoRA
 
 FLICKR30K = SimpleNamespace(
     cell="flickr30k/bert_micro/f30k",
@@ -89,7 +90,13 @@ def test_every_method_of_msrvtt_runs(settings, method):
     assert record["cost"]["head_params"] == 0
 
 
-def test_a_record_has_all_metrics_by_all_rules_and_stages_share_the_first(of, settings):
+def test_a_record_has_all_metrics_by_all_rules_and_stages_share_the_first(
+    of, settings, monkeypatch
+):
+    masks, plain = [], ReSoRA.__call__
+    monkeypatch.setattr(
+        ReSoRA, "__call__", lambda self, *, mask=None: masks.append(mask) or plain(self, mask=mask)
+    )
     first, second, control = run(of, settings, "lora-r8", "lora-r8+linear", "lora-r8+control")
     assert first["primary"] == {"metric": "rsum", "selection": of.selection}
     declared = BENCHMARKS[of.cell.split("/")[0]].metrics
@@ -114,6 +121,8 @@ def test_a_record_has_all_metrics_by_all_rules_and_stages_share_the_first(of, se
         towers = {name.split(".")[1] for name in second["redundancy"]["end"]["by_matrix"]}
         assert towers == {"vision_model", "text_model"}
     assert second["curves"]["stage2"]["penalty"][0] > 0
+    assert masks
+    assert all(mask is not None for mask in masks), "padding stays out of the penalty"
     assert control["curves"]["stage2"]["penalty"][0] is None
     assert run(of, settings, "lora-r8*") == []
     assert str(settings.data) not in json.dumps(first)
