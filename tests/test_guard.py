@@ -92,4 +92,4 @@ def test_a_test_that_swallows_the_error_fails(tmp_path):
     assert done.returncode == 1, done.stdout
     assert "2 passed, 1 error" in done.stdout
     assert "test_b" in done.stdout.splitlines()[-2]
-    assert f"open {ROOT}/work/nothing (writes" in done.stdout
+    assert f"open {ROOT / 'work' / 'nothing'} (writes" in done.stdout
