@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reports.build import Scale, build, scales
+from reports.build import build
+from reports.scale import Scale, scales
 
 NOT_COMMITTED = ("smoke",)
 """Scales whose records and tables git ignores."""

@@ -19,16 +19,9 @@ from benchmarks.harness.errors import (
 from benchmarks.harness.store import State
 from reports import check, claims, readme, render
 from reports.audit import cli as audit
-from reports.build import (
-    Scale,
-    build,
-    load_scale,
-    load_table,
-    recorded_scales,
-    scales,
-    table_names,
-)
+from reports.build import build
 from reports.notes import LISTED
+from reports.scale import Scale, load_scale, load_table, recorded_scales, scales, table_names
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")

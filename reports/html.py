@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.cell import parse_method
-from reports.build import Scale
 from reports.page import Page
 from reports.records import CONTROL, Grid
 from reports.render import TEMPLATES, templates
+from reports.scale import Scale
 from reports.table import Part
 
 WIDTH, HEIGHT = 760, 420

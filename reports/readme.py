@@ -11,10 +11,10 @@ from benchmarks.harness.cell import parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS
 from reports import claims, render, stats
-from reports.build import Scale, load_scale
 from reports.layout import View, name_of
 from reports.page import HOLE, Block, Column, Entry, Row
 from reports.records import CONTROL, Grid, base_of, control_of, read
+from reports.scale import Scale, load_scale
 from reports.specs import LAYOUTS, means
 from reports.stats import Difference
 from reports.table import Part

@@ -21,7 +21,7 @@ from reports.specs_cost import COST
 from reports.specs_retrieval import RETRIEVAL, paper_parts, parts_printed
 from reports.specs_speed import METHOD_COST, SPEED
 from reports.stats import INTERVAL_METHOD
-from reports.table import Part
+from reports.table import Part, sets_of
 
 OURS_ALONE = "not in the paper's table"
 """Heading of the methods of the suite that the paper's table does not have."""
@@ -159,11 +159,6 @@ def _groups_legend(part: Part) -> Iterator[str]:
 
 
 # The few-shot table: its groups of tasks are the numbers of shots, the labels of its tasks the sets
-
-
-def sets_of(part: Part) -> tuple[str, ...]:
-    """The sets, as the paper names them."""
-    return tuple(dict.fromkeys(task.label for task in part.grid.benchmark.tasks))
 
 
 def _shots_ours(part: Part) -> Iterator[View]:

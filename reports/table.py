@@ -296,3 +296,8 @@ def change_of(found: Difference | None) -> dict[str, Any]:
 
 def _mean_of_all(by_task: Mapping[str, float | None]) -> float | None:
     return stats.mean_of_tasks(by_task, by_task)
+
+
+def sets_of(part: Part) -> tuple[str, ...]:
+    """The sets, as the paper names them."""
+    return tuple(dict.fromkeys(task.label for task in part.grid.benchmark.tasks))

@@ -24,8 +24,7 @@ from reports.figures.style import (
 )
 from reports.published.few_shot import GAIN, METHODS
 from reports.records import CONTROL, control_of
-from reports.specs import sets_of
-from reports.table import Number, Part
+from reports.table import Number, Part, sets_of
 
 SIZE = 9.6, 5.9
 ByShots = Mapping[int, Number | None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import Benchmark, Choice, Metric, Scale, Table, Task
 from benchmarks.harness.store import Store
 from reports import layout
-from reports.build import build, load_scale
+from reports.build import build
 from reports.layout import Report
 from reports.notes import Notes
 from reports.records import Grid, load_grid
+from reports.scale import load_scale
 from reports.specs import LAYOUTS
 from reports.table import Part
 
@@ -174,12 +176,15 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def only_world(full_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def only_world(full_world: World) -> Iterator[World]:
     """The full world, whose benchmark is the only one that there is."""
-    for name in list(BENCHMARKS):
-        monkeypatch.delitem(BENCHMARKS, name)
-    monkeypatch.setitem(BENCHMARKS, "vtab1k", full_world.benchmark)
-    return full_world
+    # Cleared and filled again: tables stand in the order of this dictionary.
+    saved = dict(BENCHMARKS)
+    BENCHMARKS.clear()
+    BENCHMARKS["vtab1k"] = full_world.benchmark
+    yield full_world
+    BENCHMARKS.clear()
+    BENCHMARKS.update(saved)
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from reports.audit.check import Check, Standing
 from reports.audit.layout import WIDTH
@@ -94,3 +97,10 @@ def test_one_csv_for_all_and_more_columns_for_one(capsys) -> None:
         row for row in rows if row["audit"] == "params"
     ]
     assert {"without_head", "formula"} <= params[0].keys()
+
+
+@pytest.mark.slow
+def test_the_committed_page_has_what_the_audits_find(capsys):
+    page = Path(__file__).resolve().parents[2] / "reports" / "AUDIT.md"
+    assert main(["audit", "--format", "markdown"]) == 0
+    assert capsys.readouterr().out.rstrip("\n") + "\n" == page.read_text(encoding="utf-8")

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import pytest
 
 from benchmarks.harness.registry import BENCHMARKS
-from reports import build, figures, html
-from reports.build import load_scale
+from reports import figures, html
 from reports.cli import main
 from reports.page import Block, Column, Entry, Page, Row
 from reports.published import load_parts
+from reports.scale import load_scale, recorded_scales
 
 SIX = [f"table{number}" for number in range(1, 7)]
 
@@ -166,7 +166,7 @@ def test_the_pareto_front_has_what_no_other_beats():
 def test_scales_without_records_are_left_out(only_world, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "FIGURES", ())
     out = tmp_path / "tables"
-    assert build.recorded_scales(only_world.results) == ("micro",)
+    assert recorded_scales(only_world.results) == ("micro",)
     main(["build", "--results", str(only_world.results), "--out", str(out)])
     assert [folder.name for folder in out.iterdir()] == ["micro"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reports import readme
-from reports.build import load_scale
 from reports.check import compared
 from reports.cli import main
+from reports.scale import load_scale
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES, RESULTS = ROOT / "reports" / "tables", ROOT / "results"

@@ -15,10 +15,10 @@ from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.store import Store
 from reports import render
-from reports.build import load_table
 from reports.cli import main
 from reports.page import FAILED, HOLE
 from reports.published import load_costs
+from reports.scale import load_table
 from reports.specs import LAYOUTS
 
 (TABLE,) = COST.tables

@@ -10,10 +10,10 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from reports import claims, readme
-from reports.build import load_scale
 from reports.figures.few_shot import accuracy_over_shots, gain_over_shots
 from reports.published import few_shot as published
 from reports.records import load_grid, read
+from reports.scale import load_scale
 
 (TABLE,) = FEWSHOT.tables
 SCALE = FEWSHOT.scales["micro"]

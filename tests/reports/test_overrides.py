@@ -8,8 +8,8 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from benchmarks.vtab1k.spec import VTAB1K
-from reports.build import load_scale, load_table
 from reports.cli import main
+from reports.scale import load_scale, load_table
 
 SCALE = VTAB1K.scales["paper"]
 

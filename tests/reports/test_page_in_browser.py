@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from reports import html
-from reports.build import load_scale
+from reports.scale import load_scale
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -15,8 +15,8 @@ from benchmarks.method_cost.spec import BASELINE, METHOD_COST
 from benchmarks.vtab1k import methods
 from benchmarks.vtab1k.spec import VTAB1K
 from reports import published, render
-from reports.build import load_table
 from reports.published import load_parts
+from reports.scale import load_table
 
 SCALE = VTAB1K.scales["smoke"]
 

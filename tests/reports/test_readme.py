@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks.harness.errors import UsageError
 from reports import readme
-from reports.build import load_scale
 from reports.cli import main
+from reports.scale import load_scale
 
 AROUND = "# A title\n\n{begin}\nby hand\n{end}\n\n## After\n"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reports import build, figures, render
-from reports.build import load_table, table_names
 from reports.cli import main
 from reports.page import Entry
+from reports.scale import load_scale, load_table, table_names
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_an_unknown_table_or_scale_is_one_line_and_2(commands, only_world, capsy
 
 
 def test_an_empty_store_gives_all_holes_and_no_crash(tmp_path):
-    scale = build.load_scale(tmp_path / "nothing", "paper")
+    scale = load_scale(tmp_path / "nothing", "paper")
     built = build.build(scale, tmp_path / "out", with_page=False)
     assert built.holes
     text = (tmp_path / "out" / "paper" / "table5.md").read_text()

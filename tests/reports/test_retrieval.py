@@ -13,9 +13,9 @@ from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from benchmarks.msrvtt.spec import MSRVTT
 from reports import claims
-from reports.build import load_table
 from reports.figures.recall import recall_by_method
 from reports.records import load_grid, read
+from reports.scale import load_table
 from reports.specs_retrieval import MEMORY_UNIT as UNIT
 from reports.specs_retrieval import meter_of
 

@@ -12,7 +12,7 @@ from benchmarks.harness.record import Outcome, build_record
 from benchmarks.harness.store import Store
 from benchmarks.speed.spec import LABELS, SPEED
 from reports import render
-from reports.build import load_table
+from reports.scale import load_table
 
 CELL = Cell("speed", "vit_micro", "cpu", "all", 0)
 
