@@ -68,6 +68,17 @@ def test_a_block_shares_stage_1_and_is_skipped_after(settings, monkeypatch):
     assert run(settings, BLOCK) == {}
 
 
+def test_a_stage_1_of_another_configuration_is_trained_again(settings, tmp_path):
+    run(settings, "vtab1k/vit_micro/eurosat/lora-r2")
+    base = record(settings, "vtab1k/vit_micro/eurosat/lora-r2/0")
+    overrides = settings.overrides | {"stage1.learning_rate": 1e-4}
+    other = dataclasses.replace(settings, results=tmp_path / "r2", overrides=overrides)
+    run(other, "vtab1k/vit_micro/eurosat/lora-r2+control")
+    second = record(other, "vtab1k/vit_micro/eurosat/lora-r2+control/0")
+    assert second["stage1"]["config_hash"] != base["config_hash"]
+    assert second["redundancy"]["start"]["mean"] != base["redundancy"]["end"]["mean"]
+
+
 def test_same_cell_twice_gives_the_same_numbers(settings, tmp_path):
     again = dataclasses.replace(settings, results=tmp_path / "r2", work=tmp_path / "w2")
     selectors = ["vtab1k/vit_micro/eurosat/lora-r2+linear", "vtab1k/vit_micro/dmlab/full"]
