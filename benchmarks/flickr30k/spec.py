@@ -120,16 +120,16 @@ SCALES = {
     for scale in (
         Scale(
             name="smoke",
-            description="embedded world, 320 captions, 2 + 2 epochs: shows that everything works",
+            description="embedded world, 128 captions, 2 + 2 epochs: shows that everything works",
             backbones=("bert_micro",),
             seeds=(0,),
             is_embedded=True,
             choices={
                 **EMBEDDED,
-                "data.limit_train": Choice(320, OURS),
-                "data.limit_test": Choice(100, OURS),
+                "data.limit_train": Choice(128, OURS),
+                "data.limit_test": Choice(40, OURS),
                 "training.epochs": Choice(2, OURS),
-                # Five steps an epoch are too few for the hardest negatives.
+                # Two steps an epoch are too few for the hardest negatives.
                 "training.warm_epochs": Choice(2, OURS),
                 "training2.warm_epochs": Choice(2, OURS),
                 "training.decay_epoch": Choice(1, OURS),

@@ -113,15 +113,15 @@ SCALES = {
     for scale in (
         Scale(
             name="smoke",
-            description="embedded world, 300 captions, 2 + 2 epochs: shows that everything works",
+            description="embedded world, 80 captions, 2 + 2 epochs: shows that everything works",
             backbones=("clip_micro",),
             seeds=(0,),
             is_embedded=True,
             choices={
                 **EMBEDDED,
-                "data.limit_train": Choice(80, OURS),
-                "data.held_out": Choice(20, OURS),
-                "data.limit_test": Choice(40, OURS),
+                "data.limit_train": Choice(24, OURS),
+                "data.held_out": Choice(8, OURS),
+                "data.limit_test": Choice(16, OURS),
                 "training.epochs": Choice(2, OURS),
                 "training.batch_size": Choice(32, OURS),
                 "training.evaluate_every": Choice(2, OURS),
