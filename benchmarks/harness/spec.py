@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -180,14 +181,18 @@ class Benchmark:
                         yield Cell(self.name, backbone, task.name, method, seed)
 
     def cover(self, cells: Iterable[Cell]) -> Iterator[Cell]:
-        """Iterate the fewest of some cells that touch everything: each method of each backbone once.
+        """Iterate the fewest of some cells that touch everything: on each backbone each base and each suffix.
 
-        All are on one task, so that a penalty and what it is compared with are, and share their stage 1.
+        All are on one task. The base with the most second stages has all of them, so that each penalty stands
+        beside its control; the other bases have none.
         """
-        seen: set[tuple[str, str]] = set()
+        first: dict[tuple[str, str], Cell] = {}
         for cell in sorted(cells, key=lambda cell: cell.task != self.cover_task):
-            if (cell.backbone, cell.method) not in seen:
-                seen.add((cell.backbone, cell.method))
+            first.setdefault((cell.backbone, cell.method), cell)
+        stages = Counter((cell.backbone, cell.base.method) for cell in first.values())
+        richest = dict(reversed([key for key, _ in stages.most_common()]))  # by backbone
+        for cell in first.values():
+            if cell == cell.base or cell.base.method == richest[cell.backbone]:
                 yield cell
 
     def config(
