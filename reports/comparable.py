@@ -3,7 +3,8 @@
 A table never mixes scales, images, weights, or machines within a column of costs: of the records that
 differ, the largest group stays (of equal ones the first declared) and the others are refused by name.
 Records of code with uncommitted changes, and of runs that did not see all they were meant to, are drafts:
-they count only where drafts are asked for, and are marked there.
+they count only where drafts are asked for, and are marked there. A second stage that started from another
+checkpoint than that of its base's record is refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.record import Record
 from benchmarks.harness.spec import Benchmark
+from benchmarks.harness.stage1 import why_not_of_base
 from benchmarks.harness.store import State
 
 DIGITS = 12
@@ -101,7 +103,9 @@ def without_refused(
     found: Iterable[Measurement], benchmark: Benchmark, *, drafts: bool
 ) -> list[Measurement]:
     """Return the measurements of one backbone with the refused ones as holes that say why."""
-    kept = [_as_draft(one, drafts=drafts) for one in found]
+    found = list(found)
+    bases = {one.cell: one.record for one in found}
+    kept = [_as_draft(_of_its_base(one, bases), drafts=drafts) for one in found]
     for sameness in (MACHINE,) if benchmark.is_timed else (WEIGHTS, IMAGES):
         kept = _agreeing(kept, sameness)
     return kept
@@ -127,6 +131,14 @@ def _epochs(config: Mapping[str, Any]) -> int | None:
     section = config.get("stage2", config.get("stage1", {}))
     epochs: int | None = section.get("epochs")
     return epochs
+
+
+def _of_its_base(found: Measurement, bases: Mapping[Cell, Record | None]) -> Measurement:
+    """Refuse a second stage that started from another checkpoint than that of its base's record."""
+    if found.record is None or found.cell == found.cell.base:
+        return found
+    why = why_not_of_base(found.record, bases.get(found.cell.base))
+    return found if why is None else found.refused(why)
 
 
 def _as_draft(found: Measurement, *, drafts: bool) -> Measurement:

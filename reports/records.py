@@ -17,6 +17,7 @@ import pandas as pd
 
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.errors import unknown
+from benchmarks.harness.plain_text import cleaned
 from benchmarks.harness.record import InvalidRecord, Record
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import DRAFT_SCALES, Benchmark, Scale, config_hash
@@ -306,7 +307,8 @@ def _look_up(benchmark: Benchmark, store: Store, cell: Cell, expected: str | Non
         return Measurement(cell=cell, state=state, reason=reason, path=path)
 
     try:
-        record = store.load(cell)
+        # Whoever wrote the record, its texts enter tables, pages, CSV files and the terminal from here.
+        record = cleaned(store.load(cell))
     except InvalidRecord as error:
         return without(State.INVALID, str(error))
     if record is None:

@@ -91,7 +91,8 @@ def markdown(page: Page) -> str:
 
 def md(text: str) -> str:
     """Take the meaning from the characters that Markdown gives one."""
-    return text.translate(MARKDOWN)
+    escaped = text.translate(MARKDOWN)
+    return escaped.replace("](", "]\\(").replace("][", "]\\[")  # the two that make a link
 
 
 def markdown_table(block: Block) -> str:

@@ -12,6 +12,7 @@ from tabulate import tabulate
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import DONE, INCOMPLETE
 from benchmarks.harness.execute import Settings
+from benchmarks.harness.plain_text import cleaned
 from benchmarks.harness.record import primary_value
 from benchmarks.harness.registry import benchmark_named, declared
 from benchmarks.harness.store import State
@@ -79,7 +80,7 @@ def _results(record: dict[str, Any] | None, cell: Cell) -> list[str]:
 
 
 def _show_record(settings: Settings, cell: Cell) -> None:
-    record = settings.store.load(cell)
+    record = cleaned(settings.store.load(cell))
     assert record is not None
     value = primary_value(record)
     print(f"status: {record['status']}" + (f" ({record['error']})" if record["error"] else ""))

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.harness.cell import Cell
+from benchmarks.harness.plain_text import plain_text
 from benchmarks.harness.spec import Benchmark, Config, Metric, Scale, config_hash
 
 SCHEMA = "resora.result/1"
@@ -96,6 +97,10 @@ class Outcome:
 
 class InvalidRecord(Exception):
     """A file in the store is not a complete, unaltered record; the message gives the fault."""
+
+    def __init__(self, message: str) -> None:
+        """Take the message, which may quote the file."""
+        super().__init__(plain_text(message))
 
 
 def build_record(

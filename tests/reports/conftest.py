@@ -105,7 +105,7 @@ class World:
             cost={"trainable_params": 0 if method == "linear" else 46_080},
             **{
                 name: fields[name]
-                for name in ("data", "weights", "counts", "curves")
+                for name in ("data", "weights", "counts", "curves", "stage1")
                 if name in fields
             },
         )
