@@ -107,7 +107,11 @@ def test_of_many_that_take_over_one_at_a_time_has_it(path):
 
 
 @pytest.mark.parametrize(("age", "is_taken"), [(0, False), (lock.SILENT_SECONDS + 60, True)])
-@pytest.mark.parametrize("text", ["another-machine 12", "", "no number", f"x{os.getpid()}"])
+@pytest.mark.parametrize(
+    "text",
+    ["another-machine 12", "", "no number", f"x{os.getpid()}"],
+    ids=["another machine", "empty", "no number", "no host"],
+)
 def test_an_owner_elsewhere_counts_as_dead_when_it_is_silent(
     tmp_path, monkeypatch, age, is_taken, text
 ):

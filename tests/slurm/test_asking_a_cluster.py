@@ -28,7 +28,9 @@ def ask(world, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
 
     def run(*arguments: str) -> tuple[int, str]:
-        code = main([arguments[0], *world.places, *arguments[1:]])
+        # The last job of what is submitted builds tables.
+        tables = ["--tables", str(world.folder / "tables")] if "submit" in arguments[0] else []
+        code = main([arguments[0], *world.places, *tables, *arguments[1:]])
         said = capsys.readouterr()
         return code, said.out + said.err
 
@@ -68,7 +70,7 @@ def test_names_of_cells_that_do_not_exist(ask):
     code, told = ask("status")
     assert code == 0
     assert "nothing was submitted at scale smoke in" in told
-    assert "--work says where to look" in told
+    assert "(--work chooses the folder)" in told
     code, told = ask("cancel", "vtab1k/vit_micro/eurosatt")
     assert code == 2
     assert "did you mean 'eurosat'?" in told

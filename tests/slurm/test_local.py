@@ -234,7 +234,7 @@ def test_ctrl_c_stops_all_and_starts_nothing_more(folder, start):
     assert workers
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
     assert process.wait(60) == 1
-    assert "stopped; what is done is kept" in (folder / "log").read_text()
+    assert "stopped; finished cells are kept" in (folder / "log").read_text()
     until(lambda: not any(map(alive, workers)), 20, "the workers end")
     assert statuses(folder) == {"lora-r2": "cancelled"}
 

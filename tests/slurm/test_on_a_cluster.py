@@ -259,6 +259,7 @@ def test_thousands_of_cells_are_arrays_that_the_site_takes(world):
     """2,109 cells of Table 2 on the embedded world, a job each: MaxArraySize here is 1001."""
     command = [sys.executable, "-m", "slurm", "submit", "vtab1k/vit_micro/*", "--scale", "micro",
                "--results", str(world.results), "--work", str(world.folder / "work"), "--dry-run",
+               "--data", str(world.folder / "no data"),
                "--device", "cpu", "--seconds", "60", "--hours", "0.01", "--cpus-per-task", "1"]  # fmt: skip
     done = subprocess.run(
         command,
