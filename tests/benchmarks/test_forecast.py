@@ -51,7 +51,7 @@ def write(results, benchmark, cell, scale="paper", *, gpu=H200, overrides=None, 
         outcome=Outcome(**measured),
         sources={},
         where={"code": {}, "environment": {}, "hardware": {"gpu": gpu, "cpu": "a CPU"}},
-        run={"overrides": overrides or {}},
+        run={"attempt": 1, "overrides": overrides or {}},
     )
     Store(results, scale).write(cell, record)
 
