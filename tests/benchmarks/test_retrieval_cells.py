@@ -37,7 +37,7 @@ MSRVTT = SimpleNamespace(
     runner=msrvtt_runner,
     selection="last_epoch",
     ways=("t2v", "v2t"),
-    counts={"n_train_clips": 40, "n_train": 80, "n_val": 20, "n_test": 12, "n_test_clips": 12},
+    counts={"n_train_clips": 16, "n_train": 32, "n_val": 8, "n_test": 12, "n_test_clips": 12},
     inputs="tokens",
 )
 BASES = {
