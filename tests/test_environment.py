@@ -59,7 +59,9 @@ def test_what_is_imported_is_declared(folder):
             if name in sys.stdlib_module_names or name in ours | own:
                 continue
             found = {canonicalize_name(one) for one in distributions().get(name, [name])}
-            if not found & declared:
+            # A program that draws the figures of METHOD.md: of the suite, and not in the wheel.
+            is_figures = path.is_relative_to(ROOT / "resora" / "figures")
+            if not found & (declared | ({"matplotlib"} if is_figures else set())):
                 wrong.add(f"{house.where(path)} imports {name}")
     assert not wrong
 

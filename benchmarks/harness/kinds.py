@@ -147,7 +147,7 @@ KINDS: dict[str, Kind] = {
     "training.processes": _whole("processes", 1, 1024),
     "data.limit_train": _whole("examples", may_be_null=True),
     "data.limit_test": _whole("examples", may_be_null=True),
-    "data.held_out": _whole("clips"),
+    "data.held_out": _whole("clips", 0),
     "data.image_size": _whole("pixels", 8, 4096),
     "data.train_size": _whole("pixels", 8, 4096),
     "data.interpolation": RESIZING,

@@ -121,7 +121,8 @@ def test_two_processes_come_to_the_same_as_one(settings):
 
 
 def test_without_a_held_out_part_there_is_no_number_by_it(settings):
-    (record,) = run(settled(settings, **{"data.held_out": 0}), "partial")
+    whole = settled(settings, **{"data.held_out": 0, "data.limit_train": None})
+    (record,) = run(whole, "partial")
     assert record["counts"]["n_train_clips"] == 60
     assert record["metrics"]["rsum"]["best_val"] is None
     assert record["metrics"]["rsum"]["last_epoch"] is not None
@@ -129,6 +130,7 @@ def test_without_a_held_out_part_there_is_no_number_by_it(settings):
 
 def test_training_learns_what_captions_say(settings):
     more = {"stage1.epochs": 12, "stage1.evaluate_every": 12, "stage1.learning_rate": 1e-3}
+    more |= {"data.limit_train": None, "data.held_out": 20}
     (record,) = run(settled(settings, **more, **{"stage1.rate_factors": {"pretrained": 1}}), "full")
     losses = record["curves"]["stage1"]["train_loss"]
     assert losses[-1] < 0.6 * math.log(32)

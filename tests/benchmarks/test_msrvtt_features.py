@@ -87,7 +87,8 @@ def test_methods_that_change_towers_or_read_all_tokens_keep_nothing(settings, me
 def test_what_there_is_no_room_for_is_computed_anew(settings, tmp_path, monkeypatch):
     # The held-out part and the test set are smaller than what is trained on.
     monkeypatch.setattr(caching, "MOST_BYTES", 2 * 30_000)
-    kept, plain = both_ways(settings, tmp_path, "partial")
+    sizes = {"data.limit_train": None, "data.held_out": 20}
+    kept, plain = both_ways(settings, tmp_path, "partial", **sizes)
     assert kept["cost"]["cached_features"]["splits"] == ["val", "test"]
     assert kept["curves"]["stage1"]["train_loss"] == plain["curves"]["stage1"]["train_loss"]
 
