@@ -287,3 +287,8 @@ def test_links_between_documents_resolve():
 def test_the_citation_has_the_version_of_the_package():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {project()['version']}\n" in text
+
+
+def test_every_progress_bar_is_that_of_data_prep():
+    users = [where(path) for path in python_files(*PACKAGES) if "tqdm" in path.read_text("utf-8")]
+    assert users == ["data_prep/progress.py"]

@@ -71,4 +71,4 @@ def test_what_is_turned_off(settings, monkeypatch, plain):
 def test_the_option_takes_no_other_shortcut(capsys, settings):
     options = ["--plain", "--side-by-side", "2", "--data", str(settings.data)]
     assert main(["run", "vtab1k/vit_micro/eurosat/lora-r8/0", *options]) == 2
-    assert "--plain takes none" in capsys.readouterr().err
+    assert "--plain turns off all shortcuts, and --side-by-side is one" in capsys.readouterr().err

@@ -71,13 +71,3 @@ def test_a_senseless_pace_is_an_error():
     done = run("soon", capture_output=True)
     assert done.returncode == 1
     assert done.stderr == "error: PROGRESS_SECONDS='soon' is not a number of seconds\n"
-
-
-def test_every_bar_of_the_suite_is_this_one():
-    wrong = [
-        path.relative_to(ROOT).as_posix()
-        for folder in ("benchmarks", "data_prep", "reports", "slurm", "resora")
-        for path in (ROOT / folder).rglob("*.py")
-        if "tqdm" in path.read_text(encoding="utf-8") and path.name != "progress.py"
-    ]
-    assert not wrong
