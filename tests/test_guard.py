@@ -92,5 +92,7 @@ def test_a_test_that_swallows_the_error_fails(tmp_path):
     assert done.returncode == 1, done.stdout
     assert "2 passed, 1 error" in done.stdout
     # Where CI is set, pytest's summary shows the whole message below this line.
-    assert [line for line in done.stdout.splitlines() if line.startswith("ERROR") and "::test_b" in line]
+    assert [
+        line for line in done.stdout.splitlines() if line.startswith("ERROR") and "::test_b" in line
+    ]
     assert f"open {ROOT / 'work' / 'nothing'} (writes" in done.stdout
