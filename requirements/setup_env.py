@@ -7,12 +7,14 @@ A second call with nothing changed returns at once. Standard library only. Which
 * an NVIDIA GPU, or a system other than Linux: what pip's own index offers (on Linux, CUDA);
 * Linux without a GPU: a `+cpu` build if pip as configured offers one, else PyTorch's CPU index.
 
-`--torch cpu` or `--torch default` overrides that choice.
+`--torch cpu` or `--torch default` overrides that choice. Packages are installed by uv, with the indexes that
+pip is configured with; by pip where uv cannot be had.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -31,6 +33,11 @@ GUARD = ROOT / "data_prep" / "torchvision_guard.py"
 INPUTS = (ROOT / "pyproject.toml", LOCK, GUARD, Path(__file__).resolve())
 # Bytecode is made on first import, for what is imported: over half of the installing time saved.
 PIP_INSTALL = ("install", "-qq", "--no-compile", "--disable-pip-version-check")
+UV = "uv>=0.5"
+# pip takes the best version of all indexes; uv only that of the first one unless told otherwise.
+UV_INSTALL = ("uv", "pip", "install", "-q", "--index-strategy", "unsafe-best-match")
+UV_NAMES = {"index-url": "--default-index", "extra-index-url": "--index"}
+"""pip's settings that uv has under another name."""
 
 
 def fingerprint(torch_build: str) -> str:
@@ -105,6 +112,41 @@ def pip(python: Path, *arguments: str) -> None:
         )
 
 
+def as_uv_options(listing: str) -> list[str]:
+    """The options of uv that say what `pip config list` says; uv does not read pip's settings."""
+    options = []
+    for line in listing.splitlines():
+        name, _, value = line.partition("=")
+        key = name.rpartition(".")[2]
+        if key in ("index-url", "extra-index-url", "find-links", "constraint"):
+            option = UV_NAMES.get(key, f"--{key}")
+            options += [part for one in ast.literal_eval(value).split() for part in (option, one)]
+    return options
+
+
+def install(python: Path, *arguments: str) -> None:
+    """Installs with uv, which takes a fifth of pip's time; with pip where uv cannot be had or fails."""
+    listing = subprocess.run(
+        [python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    command = [python, "-m", "pip", *PIP_INSTALL, UV]
+    if subprocess.run(command, capture_output=True, cwd=ROOT, check=False).returncode == 0:
+        command = [
+            python,
+            "-m",
+            *UV_INSTALL,
+            "--python",
+            python,
+            *as_uv_options(listing),
+            *arguments,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        if done.returncode == 0:
+            return
+        print(f"setup: uv could not install, pip tries; uv said:\n{done.stderr}", flush=True)
+    pip(python, *PIP_INSTALL, *arguments)
+
+
 def install_cpu_torch(python: Path) -> None:
     """Installs the CPU builds alone from PyTorch's index; their dependencies come with the rest."""
     names = [f"{name}=={pinned(name)}" for name in ("torch", "torchvision")]
@@ -154,11 +196,8 @@ def set_up(environment: Path, extras: set[str], torch_build: str) -> None:
     wanted = sorted(extras | present)
     if needs_cpu_index(python, torch_build):
         install_cpu_torch(python)
-    print(
-        f"setup: installing resora[{','.join(wanted)}] at pinned versions, a minute or so",
-        flush=True,
-    )
-    pip(python, *PIP_INSTALL, "-c", str(LOCK), "-e", f".[{','.join(wanted)}]")
+    print(f"setup: installing resora[{','.join(wanted)}] at pinned versions", flush=True)
+    install(python, "-c", str(LOCK), "-e", f".[{','.join(wanted)}]")
     write_guard(site_packages_of(python))
     stamp.write_text(json.dumps({"fingerprint": mark, "extras": wanted}), encoding="utf-8")
     print(f"setup: done in {time.monotonic() - started:.0f} s", flush=True)

@@ -124,3 +124,14 @@ def test_other_torchvisions(kind, said, tmp_path):
     run = [sys.executable, "-I", "-S", "-c", program]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert said in done.stdout + done.stderr
+
+
+def test_uv_is_given_the_indexes_of_pip():
+    listing = (
+        "global.extra-index-url='https://one/simple https://two/simple'\n"
+        ":env:.find-links='/wheels'\nglobal.index-url='https://own/simple'\nglobal.timeout='9'\n"
+    )
+    assert setup_env.as_uv_options(listing) == [
+        *("--index", "https://one/simple", "--index", "https://two/simple"),
+        *("--find-links", "/wheels", "--default-index", "https://own/simple"),
+    ]
