@@ -15,8 +15,8 @@ import huggingface_hub
 import numpy as np
 import numpy.typing as npt
 
+from data_prep import torchvision_guard
 from data_prep.errors import DataError
-from data_prep.torchvision_guard import ensure_torchvision
 
 TEXT_LENGTH = 32
 """Tokens of a caption with start and end: CLIP4Clip's ``max_words``, not CLIP's 77."""
@@ -112,7 +112,7 @@ def clean(caption: str) -> str:
 
 
 def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Any:
-    ensure_torchvision()
+    torchvision_guard.install()
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]
