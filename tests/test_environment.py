@@ -68,7 +68,11 @@ def test_what_is_imported_is_declared(folder):
 
 @pytest.mark.parametrize(
     "first",
-    ["import timm", "import peft", "from transformers import BertModel"],
+    [
+        "import timm",
+        pytest.param("import peft", marks=pytest.mark.slow),
+        pytest.param("from transformers import BertModel", marks=pytest.mark.slow),
+    ],
 )
 def test_a_script_may_import_it_first(first, tmp_path):
     setup_env.write_guard(tmp_path)

@@ -10,6 +10,7 @@ from data_prep.fewshot.drawn import REGISTERED, FewShotTfds
 from data_prep.pictures import decode
 from tests.data_prep import archives
 
+pytestmark = pytest.mark.slow  # imports TensorFlow
 EACH = {"train": 12, "val": 6, "test": 8}
 
 

@@ -33,6 +33,9 @@ from tests.data_prep import archives
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# TensorFlow alone takes a quarter of a minute to import.
+pytestmark = pytest.mark.slow
+
 # Of each builder's splits: how many examples the fake archive has.
 SIZES = {
     "cifar100": {"train": 60, "test": 30},

@@ -33,6 +33,7 @@ def made(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_committed_numbers(made, committed):
     anew = json.loads((made / "method.json").read_text(encoding="utf-8"))
     assert anew.keys() == committed.keys()
@@ -40,6 +41,7 @@ def test_the_command_gives_the_committed_numbers(made, committed):
     assert anew == pytest.approx(committed, rel=0.02, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_draws_every_figure(made):
     assert {path.stem for path in made.glob("*.png")} == set(DRAWN)
     for name in DRAWN:

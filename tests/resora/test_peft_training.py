@@ -128,7 +128,7 @@ def test_training_with_the_penalty_lowers_redundancy(name):
     [
         ("vit", "", "aot_eager"),
         ("bert", "", "aot_eager"),
-        pytest.param("vit", "blocks.0.attn", "inductor", marks=NEEDS_COMPILER),
+        pytest.param("vit", "blocks.0.attn", "inductor", marks=[NEEDS_COMPILER, pytest.mark.slow]),
     ],
 )
 def test_compiled_training_is_plain_training(name, part, backend):

@@ -123,20 +123,18 @@ def gradients(folder, kind, data, accumulation, trainer_class=Penalised, resora=
 
 # Without the penalty, Trainer 5.23 multiplies BERT's own loss by the number of micro-batches (its forward
 # takes keyword arguments and ignores num_items_in_batch), and Llama's not. The penalty is right in both.
-@pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize(
-    ("resora", "different"),
+    ("kind", "space"),
     [
-        (
-            {"weight": 5.0},
-            False,
-        ),  # rows take turns, so each micro-batch has the penalty of the batch
-        ({"weight": 5.0, "space": "weight"}, True),
+        ("llama", "feature"),
+        ("bert", "weight"),
+        pytest.param("llama", "weight", marks=pytest.mark.slow),
+        pytest.param("bert", "feature", marks=pytest.mark.slow),
     ],
-    ids=["feature", "weight"],
 )
-def test_accumulation_does_not_multiply_the_penalty(tmp_path, kind, resora, different):
-    data = rows(8, kind, different=different)
+def test_accumulation_does_not_multiply_the_penalty(tmp_path, kind, space):
+    # Of activations, rows take turns, so each micro-batch has the penalty of the batch.
+    data, resora = rows(8, kind, different=space == "weight"), {"weight": 5.0, "space": space}
 
     def of_penalty(accumulation):
         with_it, _ = gradients(tmp_path, kind, data, accumulation, resora=resora)
