@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from benchmarks.harness.provenance import file_sha256
 from resora.adapted import adapter_state, load_adapter_state
+from resora.adapted.values import sha256_of
 
 STAGE1 = "stage1.safetensors"
 LAST_EPOCH = "last-epoch.pt"
@@ -40,7 +41,7 @@ def save_stage1(folder: Path, model: nn.Module, config_hash: str) -> str:
     """
     state = {name: value.cpu().contiguous() for name, value in adapter_state(model).items()}
     # One entry: safetensors writes several in any order, and the same run has to give the same file.
-    metadata = {MADE_OF: f"{config_hash} {_sha256_of(state)}"}
+    metadata = {MADE_OF: f"{config_hash} {sha256_of(state)}"}
     path = folder / STAGE1
     _atomically(path, lambda to: save_file(state, to, metadata=metadata))
     return file_sha256(path)
@@ -93,17 +94,9 @@ def _read_stage1(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     except Exception as problem:
         raise Damaged(f"{path} cannot be read ({problem})".splitlines()[0]) from problem
     config_hash, _, sha256 = metadata.get(MADE_OF, "").partition(" ")
-    if sha256 != _sha256_of(state):
+    if sha256 != sha256_of(state):
         raise Damaged(f"{path} is damaged: its tensors do not have the hash written with them")
     return state, config_hash
-
-
-def _sha256_of(state: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class EpochWriter:

@@ -1,15 +1,17 @@
 """Saving and loading what a method trained: one safetensors file with the trained part and the head.
 
 The file's metadata has the method with its options, the name of the head and a fingerprint of the backbone,
-so that a plain backbone is enough to load it. It holds tensors and JSON, nothing that is executed.
+so that a plain backbone is enough to load it, and a checksum of all that. It holds tensors and JSON, nothing
+that is executed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,13 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from resora.adapted.applied import Applied, applied_to, fingerprint, name_of
-from resora.adapted.state import adapter_state, load_adapter_state
+from resora.adapted.state import adapter_state, copy_into
+from resora.adapted.structure import restored_on_failure
+from resora.adapted.values import check_finite, sha256_of
 
 if TYPE_CHECKING:
     from resora.petl.base import Method
 
 FORMAT = "resora.adapter/1"
 KEY = "resora"
+CHECKSUM = "sha256"
+LARGEST_OPTION = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ def save(
             of the parameters.
 
     Raises:
-        ValueError: The model is not adapted, or a value does not fit into ``dtype``.
+        ValueError: The model is not adapted, or a value is not finite or does not fit into ``dtype``.
         ImportError: safetensors is missing.
     """
     model = _unwrapped(model)
@@ -60,14 +66,10 @@ def save(
             "was given to `adapt`; a merged or plain one is saved by torch.save(model.state_dict())"
         )
     state = {name: _for_file(name, value, dtype) for name, value in _state(model, applied).items()}
-    about = {
-        "format": FORMAT,
-        "method": name_of(applied.method),
-        "options": applied.method.options(),
-        "head": applied.head,
-        "backbone": applied.backbone,
-    }
-    write_tensors(Path(path), state, {KEY: json.dumps(about, sort_keys=True)})
+    method = applied.method
+    about = _Saved(name_of(method), method.options(), applied.head, applied.backbone)
+    text = json.dumps({"format": FORMAT, **asdict(about)}, sort_keys=True)
+    write_tensors(Path(path), state, {KEY: text})
 
 
 def load(model: nn.Module, path: str | os.PathLike[str]) -> Applied:
@@ -75,6 +77,7 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> Applied:
 
     The backbone has to be the one that the adapter was trained on, in the same data type (convert it
     afterwards). That is not checked where one of the two was adapted without values, on the meta device.
+    If anything is raised, the model is what it was before.
 
     Args:
         model: The backbone with a head of the same shape, or a model that the same method has adapted;
@@ -85,63 +88,92 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> Applied:
         What is applied to the model now.
 
     Raises:
-        ValueError: The file is of something else, or the model has another backbone, head or method. The
-            model is not changed then.
+        ValueError: The file is damaged or of something else, or the model has another backbone, head or
+            method.
         ImportError: safetensors is missing.
     """
     model = _unwrapped(model)
     tensors, metadata = read_tensors(Path(path))
     saved = _parsed(Path(path), metadata)
     _check_head(model, saved.head, tensors)
-    if (applied := applied_to(model)) is not None:
-        _check_same(applied, saved)
-    else:
+    if (applied := applied_to(model)) is None:
         _check_backbone(fingerprint(model, saved.head), saved.backbone)
-        _rebuilt(saved).adapt(model, saved.head)
-        applied = applied_to(model)
-        assert applied is not None
-    load_state(model, applied, tensors)
+        return adapt_with(model, _rebuilt(saved, tensors), saved.head, tensors)
+    _check_same(applied, saved)
+    copy_into(model, _state(model, applied), tensors)
     return applied
 
 
-def load_state(model: nn.Module, applied: Applied, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors by name into the trained part of an adapted model, and into its head."""
-    trained = adapter_state(model).keys()
-    rest = {name: value for name, value in _state(model, applied).items() if name not in trained}
-    if wrong := sorted((tensors.keys() - trained) ^ rest.keys()):
-        raise ValueError(f"the file and the model differ in what they hold: {', '.join(wrong[:3])}")
-    load_adapter_state(model, {name: t for name, t in tensors.items() if name in trained})
-    for name, value in rest.items():
-        value.copy_(tensors[name])
+def adapt_with(
+    model: nn.Module, method: Method, head: str, tensors: Mapping[str, Tensor]
+) -> Applied:
+    """Adapt a plain model, and copy tensors by name into its trained part and its head."""
+    with restored_on_failure(model, all_values=method.changes_backbone):
+        method.adapt(model, head)
+        applied = applied_to(model)
+        assert applied is not None
+        copy_into(model, _state(model, applied), tensors)
+    return applied
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a safetensors file by name, and its metadata.
 
     Raises:
-        ValueError: It is no such file.
+        ValueError: It is no such file, its checksum is wrong, or a value is not finite.
     """
     library = _safetensors()
     try:
         with library.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except library.SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # of many types, by what is damaged
+        raise ValueError(f"{path} is no whole safetensors file: {_one_line(error)}") from error
+    if metadata.get(CHECKSUM, found := _checksum(tensors, metadata)) != found:
+        raise ValueError(f"{path} is damaged: its content does not have the checksum in it")
+    check_finite(path, tensors)
+    return tensors, metadata
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all; folders are made as needed."""
+    """Write a safetensors file with a checksum, whole or not at all; folders are made as needed.
+
+    Raises:
+        ValueError: A value is not finite.
+    """
     _safetensors()
     from safetensors.torch import save_file
 
+    check_finite("not saved", tensors)
+    kept = {"format": "pt", **metadata, CHECKSUM: _checksum(tensors, metadata)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(dict(tensors), part, metadata={"format": "pt", **metadata})
+        save_file(dict(tensors), part, metadata=kept)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_object(source: object, text: str | bytes) -> dict[str, Any]:
+    """Read a JSON object; a ``ValueError`` says in one line what is wrong with it."""
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{source} is not a JSON object")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    return hashlib.sha256(f"{metadata.get(KEY, '')}\n{sha256_of(tensors)}".encode()).hexdigest()
 
 
 def _safetensors() -> ModuleType:
@@ -185,23 +217,59 @@ def _for_file(name: str, value: Tensor, dtype: torch.dtype | None) -> Tensor:
 def _parsed(path: Path, metadata: Mapping[str, str]) -> _Saved:
     if KEY not in metadata:
         raise ValueError(f"{path} was not written by resora: its metadata have no {KEY!r}")
-    about = json.loads(metadata[KEY])
-    if about["format"] != FORMAT:
+    if strange := metadata.keys() - {"format", KEY, CHECKSUM}:
+        raise ValueError(f"{path} is damaged: its metadata have {_short(strange.pop())}")
+    about = read_object(f"{KEY!r} in the metadata of {path}", metadata[KEY])
+    if (form := about.pop("format", None)) != FORMAT:
         raise ValueError(
-            f"{path} has the format {about['format']}, this version of resora reads {FORMAT}"
+            f"{path} has the format {_short(form)}, this version of resora reads {FORMAT}"
         )
-    return _Saved(about["method"], about["options"], about["head"], about["backbone"])
+    kinds = {"method": str, "options": dict, "head": str, "backbone": str}
+    for name in sorted(kinds.keys() | about.keys()):
+        if name not in kinds or not isinstance(about.get(name), kinds[name]):
+            raise ValueError(
+                f"{path} is damaged: {_short(name)} in its metadata is {_short(about.get(name))}"
+            )
+    return _Saved(**about)
 
 
-def _rebuilt(saved: _Saved) -> Method:
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number with thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _rebuilt(saved: _Saved, tensors: Mapping[str, Tensor]) -> Method:
     from resora.petl import make_method  # which itself needs this package
 
     try:
-        return make_method(saved.method, **saved.options)
-    except ValueError as error:
+        method = make_method(saved.method, **saved.options)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"the file's method cannot be made here ({error}); adapt the model yourself, then load"
+            f"the file's method cannot be made here ({_one_line(error)}); adapt the model yourself, then load"
         ) from error
+    if differing := _differing(saved, method):
+        raise ValueError(f"the file's method {_short(saved.method)} has no {_short(differing)}")
+    # What is larger than the file has room for would take all memory before it is found not to fit.
+    largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    for name, value in method.options().items():
+        if isinstance(value, int) and value > (largest if name == "rank" else LARGEST_OPTION):
+            raise ValueError(
+                f"the option {name} of the file's method is {_short(value)}, which fits none of its tensors"
+            )
+    return method
+
+
+def _differing(saved: _Saved, method: Method) -> dict[str, Any]:
+    """Return the options of the file that are not those of a method, as JSON has them."""
+    options = json.loads(json.dumps(method.options()))
+    return {name: one for name, one in saved.options.items() if options.get(name) != one}
 
 
 def _check_head(model: nn.Module, head: str, tensors: Mapping[str, Tensor]) -> None:
@@ -211,7 +279,7 @@ def _check_head(model: nn.Module, head: str, tensors: Mapping[str, Tensor]) -> N
         own = model.get_submodule(head).state_dict()
     except AttributeError as error:
         raise ValueError(
-            f"the file was saved with the head {head!r}, which {type(model).__name__} does not have"
+            f"the file was saved with the head {_short(head)}, which {type(model).__name__} does not have"
         ) from error
     start = f"{head}."
     saved = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
@@ -224,21 +292,20 @@ def _shapes(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _check_same(applied: Applied, saved: _Saved) -> None:
-    name, options = name_of(applied.method), json.loads(json.dumps(applied.method.options()))
-    if (name, options) != (saved.method, saved.options):
-        differing = {k: v for k, v in saved.options.items() if options.get(k) != v}
+    name, differing = name_of(applied.method), _differing(saved, applied.method)
+    if name != saved.method or differing or saved.options.keys() != applied.method.options().keys():
         raise ValueError(
-            f"the model is adapted by {name}, the file is of {saved.method}"
-            + (f" with {differing}" if name == saved.method else "")
+            f"the model is adapted by {name!r}, the file is of {_short(saved.method)}"
+            + (f" with {_short(differing)}" if name == saved.method else "")
         )
     if applied.head != saved.head:
-        raise ValueError(f"the head is {applied.head!r} here and {saved.head!r} in the file")
+        raise ValueError(f"the head is {applied.head!r} here and {_short(saved.head)} in the file")
     _check_backbone(applied.backbone, saved.backbone)
 
 
 def _check_backbone(own: str, saved: str) -> None:
     if own and saved and own != saved:
         raise ValueError(
-            f"the adapter was trained on another backbone (fingerprint {saved}, here {own}): other weights, "
-            "another architecture, another head name, or the same weights in another data type"
+            f"the adapter was trained on another backbone (fingerprint {_short(saved)}, here {own!r}): other "
+            "weights, another architecture, another head name, or the same weights in another data type"
         )

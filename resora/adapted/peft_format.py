@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from resora.adapted.applied import Applied, applied_to, check_plain, name_of
-from resora.adapted.files import load_state, read_tensors, write_tensors
+from resora.adapted.files import adapt_with, read_object, read_tensors, write_tensors
 from resora.backbones import describe
 from resora.petl.base import Factors
 from resora.petl.layers.low_rank import MATRICES, LowRankLinear
@@ -40,6 +40,19 @@ UNKNOWN_HERE = (
     "megatron_config", "velora_config", "kasa_config", "monteclora_config", "arrow_config",
 )  # fmt: skip
 """Settings of ``peft`` that make its update, or what it trains, something else than B A x."""
+
+NEEDED = ("r", "lora_alpha")
+KINDS = {
+    "r": "a whole number from 1",
+    "lora_alpha": "a number",
+    "rank_pattern": "whole numbers from 1 by the names of layers",
+    "alpha_pattern": "numbers by the names of layers",
+    "modules_to_save": "a list of names",
+    "use_rslora": "true or false",
+    "bias": "a text",
+}
+"""Settings that are read here, and what they are; all but the needed ones may be null or missing."""
+LARGEST = 1e30
 
 
 class _Update(NamedTuple):
@@ -65,7 +78,7 @@ def export_peft(
         base_model: Name of the backbone for ``base_model_name_or_path``; None: left out.
 
     Raises:
-        ValueError: The model is adapted by something else, or not at all.
+        ValueError: The model is adapted by something else, or not at all, or a value is not finite.
         ImportError: safetensors is missing.
     """
     if (applied := applied_to(model)) is None:
@@ -107,13 +120,14 @@ def import_peft(
         What is applied to the model now.
 
     Raises:
-        ValueError: The adapter is something else than the same LoRA of the same matrices in every block, or
-            does not fit the model. The model is not changed then.
+        ValueError: A file is damaged, or the adapter is something else than the same LoRA of the same
+            matrices in every block, or does not fit the model. The model is not changed then.
         ImportError: safetensors is missing.
     """
     check_plain(model)
-    config = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
-    _check_config(config)
+    path = Path(folder) / CONFIG
+    config = read_object(path, path.read_bytes())
+    _check_config(path, config)
     tensors, _ = read_tensors(Path(folder) / WEIGHTS)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     updates = _updates(tensors, config)
@@ -132,10 +146,7 @@ def import_peft(
             f"{wrong[0]!r} is {tuple(state[wrong[0]].shape)} in the files and "
             f"{tuple(own[wrong[0]].shape)} in the model"
         )
-    method.adapt(model, head)
-    applied = cast(Applied, applied_to(model))
-    load_state(model, applied, state)
-    return applied
+    return adapt_with(model, method, head, state)
 
 
 @torch.no_grad()
@@ -179,13 +190,29 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
+def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
-        raise ValueError(f"the adapter is peft's {config.get('peft_type')}, not LORA")
+        raise ValueError(f"the adapter is peft's {config.get('peft_type')!r}, not LORA")
+    for name, kind in KINDS.items():
+        value = config.get(name)
+        if not _is_right(name, value) and (value is not None or name in NEEDED):
+            raise ValueError(f"{path}: {name} is {repr(value)[:60]}; it has to be {kind}")
     if strange := [name for name in UNKNOWN_HERE if config.get(name)]:
         raise ValueError(f"the adapter has {strange[0]}, which the LoRA here does not know")
     if config.get("bias", "none") != "none":
         raise ValueError(f"the adapter trains biases as well (bias={config['bias']!r})")
+
+
+def _is_right(name: str, value: Any) -> bool:
+    if name in ("rank_pattern", "alpha_pattern"):
+        of = "r" if name == "rank_pattern" else "lora_alpha"
+        return isinstance(value, dict) and all(_is_right(of, one) for one in value.values())
+    if name == "modules_to_save":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    if name in NEEDED:
+        kind, least = (int, 0) if name == "r" else ((int, float), -LARGEST)
+        return isinstance(value, kind) and not isinstance(value, bool) and least < value < LARGEST
+    return isinstance(value, bool if name == "use_rslora" else str)
 
 
 def _updates(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, _Update]:
@@ -195,8 +222,10 @@ def _updates(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
         if not is_a:
             continue
         b = tensors.get(f"{path}.lora_B.weight")
-        if b is None or a.dim() != 2 or b.dim() != 2:
+        if b is None or a.dim() != 2 or b.dim() != 2 or len(a) != b.shape[1]:
             raise ValueError(f"{path!r} is no linear layer with a lora_A and a lora_B")
+        if len(a) != (r := _of_layer(config.get("rank_pattern"), path, config["r"])):
+            raise ValueError(f"{path!r} has the rank {len(a)} in {WEIGHTS} and {r} in {CONFIG}")
         alpha = _of_layer(config.get("alpha_pattern"), path, config["lora_alpha"])
         rank = math.sqrt(len(a)) if config.get("use_rslora") else len(a)
         found[path] = _Update(a, b, alpha / rank)
@@ -208,7 +237,13 @@ def _updates(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
 def _of_layer(pattern: Mapping[str, float] | None, path: str, default: float) -> float:
     """Look up a layer's value: keys of ``peft``'s patterns are the ends of names, or expressions for them."""
     for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", path):
+        try:
+            is_meant = re.match(rf"(.*\.)?({key})$", path)
+        except re.error as error:
+            raise ValueError(
+                f"{key!r} in a pattern of {CONFIG} is no expression: {error}"
+            ) from error
+        if is_meant:
             return value
     return default
 

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from resora.adapted.applied import applied_to
+from resora.adapted.structure import restored_on_failure
+from resora.adapted.values import check_fit
+
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
     """Return what is trained, and the buffers that layers name in ``state_buffers``; detached, by name."""
@@ -29,20 +33,24 @@ def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     has to be made anew.
 
     Raises:
-        ValueError: The names or shapes differ; nothing is changed.
+        ValueError: The names, shapes or types differ; nothing is changed.
     """
-    own = adapter_state(model)
-    if wrong := sorted(own.keys() ^ state.keys()):
-        raise ValueError(
-            f"the state holds other parameters than the model trains: {', '.join(wrong[:3])}"
-            + (f" and {len(wrong) - 3} more" if wrong[3:] else "")
-        )
-    for name, value in own.items():
-        if value.shape != state[name].shape:
-            shapes = f"{tuple(state[name].shape)}, not {tuple(value.shape)}"
-            raise ValueError(f"the state has {name!r} in the shape {shapes}")
-    for name, value in own.items():
-        value.copy_(state[name])
-    for module in model.modules():
-        if callable(loaded := getattr(module, "state_loaded", None)):
-            loaded()
+    copy_into(model, adapter_state(model), state)
+
+
+@torch.no_grad()
+def copy_into(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy ``state`` into a model's tensors of the same names, and tell its layers, or change nothing.
+
+    Raises:
+        ValueError: The names, shapes or types differ, or values do not fit into the model's type.
+    """
+    check_fit(own, state)
+    applied = applied_to(model)
+    changes_all = applied is not None and applied.method.changes_backbone
+    with restored_on_failure(model, own.values(), all_values=changes_all):
+        for name, value in own.items():
+            value.copy_(state[name])
+        for module in model.modules():
+            if callable(loaded := getattr(module, "state_loaded", None)):
+                loaded()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -18,6 +19,9 @@ from resora.petl.base import Factors, LowRankLayer, Mergeable, Method, Taps
 
 __all__ = ["METHODS", "Factors", "LowRankLayer", "Mergeable", "Method", "Taps", "make_method"]
 
+TYPES: dict[str, Any] = {
+    "int": int, "float": (int, float), "bool": bool, "str": str, "None": type(None),
+}  # fmt: skip
 NOT_METHODS = ("base", "layers")
 
 
@@ -71,9 +75,25 @@ def make_method(name: str, **options: Any) -> Method:
         raise ValueError(
             f"method {name!r} has no option {unknown[0]!r}{hint} (options: {', '.join(fields) or 'none'})"
         )
+    for option, value in options.items():
+        if not _is_of(value, declared := str(fields[option].type)):
+            raise ValueError(
+                f"the option {option!r} of {base} is of the type {declared}; got {repr(value)[:60]}"
+            )
     if "rank" in fields and "rank" not in options and _is_required(fields["rank"]):
         raise ValueError(f"method {name!r} cannot be built: it needs a rank, such as {base}-r8")
     return method(**options)
+
+
+def _is_of(value: object, declared: str) -> bool:
+    """Say whether a value has a declared type, such as ``float | None``; True of types not in ``TYPES``."""
+    names = declared.split(" | ")
+    if not all(name in TYPES for name in names):
+        return True
+    if isinstance(value, bool):
+        return "bool" in names
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    return is_finite and any(isinstance(value, TYPES[name]) for name in names)
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

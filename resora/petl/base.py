@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from resora.adapted import applied
+from resora.adapted.structure import restored_on_failure
 from resora.backbones import Backbone, describe
 from resora.backbones.vision import call_projections
 
@@ -112,12 +113,14 @@ class Method(ABC):
             model at all.
         needs: What the other kinds lack, in words.
         is_mergeable: Whether ``resora.merge`` gives back a plain backbone with the same outputs.
+        changes_backbone: Whether it changes values of the frozen backbone, when it is inserted or loaded.
         starts_unchanged: Whether the adapted backbone computes what it did before, until it is trained.
     """
 
     fits: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[str] = "a structure that it can adapt"
     is_mergeable: ClassVar[bool] = False
+    changes_backbone: ClassVar[bool] = False
     starts_unchanged: ClassVar[bool] = True
 
     def adapt(self, model: nn.Module, head: str) -> None:
@@ -133,19 +136,17 @@ class Method(ABC):
         """
         applied.check_plain(model)
         backbone = self._described(model)
-        own, before = set(model.modules()), Structure(model)
-        try:
-            applied.remember(model, self, head)
-            freeze(model, but=head)
-            call_projections(model, backbone)
-            self.insert(model, backbone)
-        except BaseException as error:
-            before.restore()
-            if isinstance(error, UNEXPECTED):
+        own = set(model.modules())
+        with restored_on_failure(model, all_values=self.changes_backbone):
+            try:
+                applied.remember(model, self, head)
+                freeze(model, but=head)
+                call_projections(model, backbone)
+                self.insert(model, backbone)
+            except UNEXPECTED as error:
                 raise ValueError(
                     f"{applied.name_of(self)} does not fit {type(model).__name__}: {error}"
                 ) from error
-            raise
         for module in model.modules():
             if module not in own:  # as if they had been there when the model's mode was set
                 module.training = model.training
@@ -207,40 +208,6 @@ class Method(ABC):
 
 UNEXPECTED = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError)
 """What inserting raises where a backbone has other parts than its kind has."""
-
-
-class Structure:
-    """What a model is made of: its modules, their attributes and hooks, and what is trained.
-
-    The values of parameters and buffers are not kept.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        """Look at ``model`` as it is now."""
-        self._trained = [(p, p.requires_grad) for p in model.parameters()]
-        self._attributes = [
-            (module, [(name, value, _copied(value)) for name, value in vars(module).items()])
-            for module in model.modules()
-        ]
-
-    def restore(self) -> None:
-        """Make the model what it was."""
-        for module, attributes in self._attributes:
-            vars(module).clear()
-            for name, value, kept in attributes:
-                # In place: the handle of a hook finds its dictionary by reference.
-                if isinstance(value, dict):
-                    value.clear()
-                    value.update(kept)
-                elif isinstance(value, list):
-                    value[:] = kept
-                vars(module)[name] = value
-        for parameter, was_trained in self._trained:
-            parameter.requires_grad_(was_trained)
-
-
-def _copied(value: Any) -> Any:
-    return value.copy() if isinstance(value, (dict, list)) else None
 
 
 def freeze(model: nn.Module, *, but: str) -> None:

@@ -181,6 +181,8 @@ class SRLoRA(LoRA):
     share: float = 0.25
     beta: float = 0.85
 
+    changes_backbone: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()

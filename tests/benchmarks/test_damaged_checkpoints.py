@@ -102,10 +102,11 @@ def test_stage_1_is_trained_again_and_the_second_stage_has_its_numbers(settings,
     if damage == "another model's":  # whole, and of the same configuration
         from safetensors.torch import load_file, save_file
 
-        from benchmarks.training.checkpoint import MADE_OF, _sha256_of
+        from benchmarks.training.checkpoint import MADE_OF
+        from resora.adapted.values import sha256_of
 
         state = {name: value + 0.5 for name, value in load_file(path).items()}
-        hashes = f"{base['config_hash']} {_sha256_of(state)}"
+        hashes = f"{base['config_hash']} {sha256_of(state)}"
         save_file(state, path, metadata={MADE_OF: hashes})
     else:
         path.write_bytes(

@@ -141,9 +141,9 @@ def test_a_plain_model_has_nothing_to_save(plain, tmp_path):
         (lambda: vit(classes=0), "in the file and no tensors here"),
         (lambda: nn.Linear(3, 3), "the head 'head', which Linear does not have"),
         (lambda: trained("lora-r2", model=vit(seed=1)), "trained on another backbone"),
-        (lambda: trained("lora-r2", scale=2.0), r"the file is of lora-r2 with \{'scale': 1.0\}"),
-        (lambda: trained("lora-r3"), "adapted by lora-r3, the file is of lora-r2"),
-        (lambda: trained("ssf"), "adapted by ssf, the file is of lora-r2"),
+        (lambda: trained("lora-r2", scale=2.0), r"the file is of 'lora-r2' with \{'scale': 1.0\}"),
+        (lambda: trained("lora-r3"), "adapted by 'lora-r3', the file is of 'lora-r2'"),
+        (lambda: trained("ssf"), "adapted by 'ssf', the file is of 'lora-r2'"),
         (lambda: trained(head=""), "the head is '' here and 'head' in the file"),
     ],
 )
