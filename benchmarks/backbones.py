@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks import weights
+from benchmarks import weight_values, weights
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.provenance import ROOT, file_sha256
 from benchmarks.weights import RANDOM, Weights
@@ -209,7 +209,10 @@ def _known(name: str) -> Small | Published:
 
 
 def _load_all_but_head(model: nn.Module, head: str, path: Path) -> None:
-    state = {key: value.float() for key, value in load_file(path).items()}
+    try:
+        state = load_file(path)
+    except Exception as error:
+        raise UsageError(f"{path.name} cannot be read as weights: {error}") from error
     ours = {
         key: value for key, value in model.state_dict().items() if not key.startswith(f"{head}.")
     }
@@ -218,6 +221,7 @@ def _load_all_but_head(model: nn.Module, head: str, path: Path) -> None:
         raise UsageError(
             f"{path.name} does not fit {type(model).__name__}: {', '.join(sorted(wrong)[:3])}"
         )
+    weight_values.check_values(model, path, state)
     model.load_state_dict(state, strict=False)
 
 

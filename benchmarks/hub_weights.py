@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.backbones import EMBEDDED, Files
 from benchmarks.harness.errors import UsageError
+from benchmarks.weight_values import check_values
 from benchmarks.weights import RANDOM, is_given
 from benchmarks.weights import find as find_given
 
@@ -126,11 +127,11 @@ def load(model: nn.Module, path: Path, named: Callable[[State], dict[str, Tensor
         named: Gives the tensors the names that they have in the network; leaves out what it has not.
 
     Raises:
-        UsageError: The file is damaged, or of another network.
+        UsageError: The file is damaged or of another network, or has values that no training gives.
     """
     try:
         raw = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-        state = {key: value.float() for key, value in named(raw).items()}
+        state = {key: value.detach() for key, value in named(raw).items()}
     except Exception as error:  # a damaged file can raise any error
         raise UsageError(
             f"{path.name} cannot be read as weights: {type(error).__name__}: {error}"
@@ -143,6 +144,7 @@ def load(model: nn.Module, path: Path, named: Callable[[State], dict[str, Tensor
             f"{path.name} does not fit: {len(wrong)} tensors differ, such as {key} "
             f"({_shape(state, key)} in the file, {_shape(own, key)} in the network)"
         )
+    check_values(model, path, state)
     model.load_state_dict(state, strict=False)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.provenance import file_sha256
+from benchmarks.weight_values import check_values
 from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
@@ -162,11 +163,11 @@ def load(model: nn.Module, head: str, file: Path) -> None:
     also the ``.npz`` of JAX); timm converts.
 
     Raises:
-        UsageError: The file is damaged, or of another network.
+        UsageError: The file is damaged or of another network, or has values that no training gives.
     """
     fresh = {key: value.clone() for key, value in model.get_submodule(head).state_dict().items()}
     if file.suffix == ".npz":
-        _load_npz(model, file)
+        _load_npz(model, head, file)
     else:
         _load_state(model, head, file)
     model.get_submodule(head).load_state_dict(fresh)
@@ -177,7 +178,7 @@ def weights_of(name: str, file: Path) -> Weights:
     return Weights(name.partition("@")[0], _sha256(file), file.name)
 
 
-def _load_npz(model: nn.Module, file: Path) -> None:
+def _load_npz(model: nn.Module, head: str, file: Path) -> None:
     load: Any = getattr(model, "load_pretrained", None)
     if load is None:
         raise UsageError(f"{file.name}: {type(model).__name__} has no weights in the format .npz")
@@ -185,6 +186,8 @@ def _load_npz(model: nn.Module, file: Path) -> None:
         load(str(file))
     except Exception as error:  # a damaged archive, a missing name, another shape
         raise UsageError(f"{file.name} does not fit {type(model).__name__}: {error}") from error
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith(f"{head}.")}
+    check_values(model, file, state)
 
 
 def _load_state(model: nn.Module, head: str, file: Path) -> None:
@@ -193,6 +196,7 @@ def _load_state(model: nn.Module, head: str, file: Path) -> None:
         # timm converts what the authors published; each of its modules has its own conversion.
         convert: Any = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         state = convert(state, model) if convert else state
+        state = {key: value.detach() for key, value in state.items()}
     except Exception as error:
         raise UsageError(
             f"{file.name} cannot be read as weights: {type(error).__name__}: {error}"
@@ -209,6 +213,7 @@ def _load_state(model: nn.Module, head: str, file: Path) -> None:
             f"{file.name} does not fit {type(model).__name__}: {len(wrong)} tensors differ, such as {key} "
             f"({_shape(state, key)} in the file, {_shape(ours, key)} in the network)"
         )
+    check_values(model, file, state)
     model.load_state_dict(state, strict=False)
 
 

@@ -7,7 +7,10 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from benchmarks import backbones, hub_weights
 from benchmarks.flickr30k import bert
 from benchmarks.harness.cli import main
 from benchmarks.msrvtt import clip
@@ -81,6 +84,45 @@ def test_tokens_that_are_too_many(capsys, settings, options, monkeypatch):
 def test_weights_of_another_network(capsys, settings, cells, weights):
     given = [f"--data={settings.data}", f"--set=backbone.weights={weights}"]
     refused(capsys, settings, cells, given)
+
+
+DAMAGES = {
+    "nan": (lambda one: one.float().index_fill(0, torch.tensor(1), torch.nan), r"is nan at [1"),
+    "int8": (lambda one: (100 * one).to(torch.int8), "is of the type torch.int8"),
+    "zeros": (torch.zeros_like, "is 0 everywhere"),
+    "1e30": (lambda one: torch.full_like(one.float(), 1e30), "is 1e+30 at [0"),
+}
+
+
+VTAB = ("vtab1k/vit_micro/eurosat/lora-r8+[cl]*/0", "vit_micro", "blocks.1.mlp.fc1.weight")
+FLICKR = (
+    "flickr30k/bert_micro/f30k/lora-r8+[cl]*/0",
+    "bert_micro/model",
+    "encoder.layer.1.output.dense.weight",
+)
+MSRVTT = (
+    "msrvtt/clip_micro/1ka/lora-r8+[cl]*/0",
+    "clip_micro/model",
+    "text_model.encoder.layers.1.mlp.fc1.weight",
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "damage"),
+    [(VTAB, "nan"), (FLICKR, "int8"), (FLICKR, "nan"), (MSRVTT, "zeros"), (MSRVTT, "1e30")],
+    ids=lambda part: part if isinstance(part, str) else part[0].partition("/")[0],
+)
+def test_weights_that_fit_by_name_and_shape_alone(
+    capsys, settings, tmp_path, monkeypatch, place, damage
+):
+    (cells, file, tensor), (change, message) = place, DAMAGES[damage]
+    state = load_file(backbones.EMBEDDED / f"{file}.safetensors")
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    save_file({**state, tensor: change(state[tensor])}, tmp_path / f"{file}.safetensors")
+    for module in (backbones, hub_weights):
+        monkeypatch.setattr(module, "EMBEDDED", tmp_path)
+    error = refused(capsys, settings, cells, [f"--data={settings.data}"])
+    assert f"{(tmp_path / file).name}.safetensors: {tensor} {message}" in error
 
 
 def test_verifying_the_data_finds_the_caption_that_a_run_refuses(settings, monkeypatch):
