@@ -18,9 +18,9 @@ from benchmarks.harness.execute import Settings, lacking, stage1_runs
 from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.registry import select
 from benchmarks.harness.store import require_room
-from benchmarks.harness.sweep import FINISHED, Candidate, Sweep, plan
-from benchmarks.harness.sweep_choice import Comparison, compare, entries, outlived
-from benchmarks.harness.sweep_file import ALL, file_of, read, seeds_in_words, write
+from benchmarks.harness.sweep import FINISHED, Sweep, Values, plan, words
+from benchmarks.harness.sweep_choice import Comparison, compare, write
+from benchmarks.harness.swept import ALL, folder_of
 from benchmarks.harness.workers import run_many
 
 EPILOG = """candidates are trained without the validation images and compared on them:
@@ -55,25 +55,16 @@ def sweep(options: argparse.Namespace, settings: Settings) -> int:
             for candidate, cells in todo:
                 planned.forget_others(candidate, cells)
                 run_many(cells, planned.settings_of(candidate), jobs, progress.tell)
-    return _choose(planned, options.by, options.out or file_of(planned.cells[0].benchmark))
+    return _choose(planned, options.by, options.out or folder_of(planned.cells[0].benchmark))
 
 
-def _choose(planned: Sweep, by: str, out: Path) -> int:
-    comparisons = compare(planned, by)
-    chosen = [entry for comparison in comparisons for entry in entries(planned, comparison)]
+def _choose(planned: Sweep, by: str, folder: Path) -> int:
+    comparisons = list(compare(planned, by))
     for comparison in comparisons:
         _print(comparison, planned)
-    if chosen:
-        write(out, chosen)
-        print(f"\nwritten: {out}")
-        default = file_of(planned.cells[0].benchmark)
-        if out.absolute() != default:
-            print(f"note: runs do not read this file; they read the benchmark's {default.name}")
-        for entry in outlived(read(out), chosen):
-            print(
-                f"still there, and before the choice for all tasks: {entry.setting} for {entry.task}"
-            )
-    statuses = {t.status for c in comparisons for trials in c.trials for t in trials}
+        if path := write(comparison, planned, folder):
+            print(f"written: {path}")
+    statuses = {status for comparison in comparisons for status in comparison.trials.status}
     if statuses - set(FINISHED) or not all(comparison.best() for comparison in comparisons):
         print(f"some trials failed: their records in {planned.settings.results} say why")
         return SOME_FAILED
@@ -81,27 +72,24 @@ def _choose(planned: Sweep, by: str, out: Path) -> int:
 
 
 def _print(comparison: Comparison, planned: Sweep) -> None:
-    first, tasks = comparison.cells[0], comparison.tasks
-    seeds = seeds_in_words(sorted({cell.seed for cell in comparison.cells}))
+    tasks = list(comparison.trials.task.unique())
+    seeds = " ".join(map(str, sorted(comparison.trials.seed.unique())))
     what = f"{len(tasks)} tasks" if comparison.task == ALL else comparison.task
-    print(f"\n{first.backbone}/{first.method}: {planned.split}, {what}, {seeds}")
-    best = comparison.best()
-    counts = [
-        sum(index in comparison.best(task) for task in tasks)
-        for index in range(len(comparison.candidates))
-    ]
-    rows = [
-        [
-            candidate,
-            _percent(comparison.accuracy(index)),
-            f"{counts[index]} of {len(tasks)}",
-            _note(comparison, index, best),
-        ]
-        for index, candidate in enumerate(comparison.candidates)
-    ]
-    print(
-        tabulate(rows, headers=["candidate", "accuracy, %", "best on", ""], disable_numparse=True)
-    )
+    print(f"\n{comparison.backbone}/{comparison.method}: {planned.split}, {what}, seeds {seeds}")
+    best, best_on = comparison.best(), [comparison.best(task) for task in tasks]
+    rows = []
+    for index, accuracy in comparison.accuracies().items():
+        failed = comparison.failed(index)
+        note = "chosen" if best[:1] == [index] else ""
+        if failed:
+            kinds = ", ".join(dict.fromkeys(failed))
+            cells = len(comparison.trials) // len(planned.candidates)
+            note = f"not eligible: {len(failed)} of {cells} trials {kinds}"
+        count = f"{sum(index in found for found in best_on)} of {len(tasks)}"
+        shown = "-" if failed else f"{100 * accuracy:.1f}"
+        rows.append([words(planned.candidates[index]), shown, count, note])
+    headers = ["candidate", "accuracy, %", "best on", ""]
+    print(tabulate(rows, headers=headers, disable_numparse=True))
     if best:
         images, error = comparison.images(), 100 * comparison.standard_error(best[0])
         print(
@@ -113,23 +101,15 @@ def _print(comparison: Comparison, planned: Sweep) -> None:
         print("nothing is chosen: no candidate finished all its trials")
 
 
-def _note(comparison: Comparison, index: int, best: Sequence[int]) -> str:
-    ended = [trial.status for trial in comparison.trials[index] if trial.accuracy is None]
-    if ended:
-        kinds = ", ".join(dict.fromkeys(ended))
-        return f"not eligible: {len(ended)} of {len(comparison.cells)} trials {kinds}"
-    return "chosen" if best and index == best[0] else ""
-
-
 def _foretell(
     planned: Sweep,
-    todo: Sequence[tuple[Candidate, list[Cell]]],
+    todo: Sequence[tuple[Values, list[Cell]]],
     missing: Sequence[str],
     jobs: int,
 ) -> None:
     for candidate, cells in todo:
         for cell in cells:
-            print(f"would run {cell} with {candidate}")
+            print(f"would run {cell} with {words(candidate)}")
     for text in missing:
         print(f"missing: {text}")
     settings = planned.settings_of(planned.candidates[0])
@@ -170,10 +150,6 @@ def _seeds(text: str) -> list[int]:
     return sorted({int(part) for part in parts})
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
 def add_sweep(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],
     *,
@@ -201,10 +177,7 @@ def add_sweep(
     add("--by", choices=("all", "task"), default="all",
         help="one value for all chosen tasks (default), or one for each task")  # fmt: skip
     add("--seeds", type=_seeds, metavar="S1,S2", help="use only these seeds")
-    add(
-        "--out",
-        type=Path,
-        help="file for the choices (default: the benchmark's swept.toml, which runs read)",
-    )
+    add("--out", type=Path, metavar="DIR",
+        help="folder for the choices (default: the one that runs read)")  # fmt: skip
     add("--scale", default="smoke", help="smoke (default), micro or paper")
     parser.set_defaults(command=lambda options: sweep(options, settings_of(options)))

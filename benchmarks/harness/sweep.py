@@ -1,8 +1,8 @@
-"""Tries candidates for settings that the paper does not give, and chooses one on held-out images.
+"""Tries values for settings that the paper does not give, and chooses one on held-out images.
 
-Every candidate is trained without the validation images and evaluated on these after the last epoch; the
-test split is never loaded. Trials are records of their own, below the work folder. They share stage 1
-wherever candidates are about the second stage alone.
+Each candidate is trained without the validation images and evaluated on them after the last epoch; the test
+split is never loaded. Trials are cells with records below the work folder. They share stage 1 where the
+candidates are about the second stage alone.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import UsageError, unknown
 from benchmarks.harness.execute import Settings
+from benchmarks.harness.kinds import checked
 from benchmarks.harness.record import InvalidRecord, Record, primary_value
 from benchmarks.harness.registry import benchmark_named, declared, select
 from benchmarks.harness.spec import config_hash
-from benchmarks.harness.sweep_file import OF_STAGE2
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SWEPT = ("stage1.", "stage2.", "method.", "backbone.")
 IDENTITY = ("method.name", "backbone.name", "backbone.weights", "stage2.penalty")
@@ -34,38 +37,13 @@ FINISHED = ("ok", "diverged")
 
 FOLDER_LENGTH = 120
 
-Tries = Mapping[str, Sequence[Any]]
-"""Dotted name -> values to try."""
+Values = Mapping[str, Any]
+"""A candidate: the value of each setting that is tried, by dotted name in the order of the command."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A value for each setting that is tried.
-
-    Attributes:
-        values: By dotted name, in the order of the command.
-    """
-
-    values: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        return " ".join(f"{name}={_text(value)}" for name, value in self.values.items())
-
-    @property
-    def folder(self) -> str:
-        """A name for the folder of its trials."""
-        name = quote(str(self).replace(" ", ","), safe="=,.+-")
-        if len(name) <= FOLDER_LENGTH:
-            return name
-        return f"{name[:FOLDER_LENGTH]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-class Trial(NamedTuple):
-    """The result of a candidate on one cell; the status ``missing`` means that it has not run."""
-
-    status: str
-    accuracy: float | None = None
-    record: Record | None = None
+def words(candidate: Values) -> str:
+    """Return a candidate as one would write it on the command line."""
+    return " ".join(f"{name}={_text(value)}" for name, value in candidate.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,45 +60,69 @@ class Sweep:
     """
 
     cells: tuple[Cell, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Values, ...]
     settings: Settings
     train: str
     split: str
     overrides: Mapping[str, Any]
 
-    def settings_of(self, candidate: Candidate) -> Settings:
+    def settings_of(self, candidate: Values) -> Settings:
         """Return the settings of a candidate's trials, with the folder of their records."""
-        return dataclasses.replace(
-            self.settings,
-            results=self.settings.results / candidate.folder,
-            overrides={**self.settings.overrides, **candidate.values},
-        )
+        name = quote(words(candidate).replace(" ", ","), safe="=,.+-")
+        if len(name) > FOLDER_LENGTH:
+            name = f"{name[:FOLDER_LENGTH]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        overrides = {**self.settings.overrides, **candidate}
+        results = self.settings.results / name
+        return dataclasses.replace(self.settings, results=results, overrides=overrides)
 
-    def trial(self, candidate: Candidate, cell: Cell) -> Trial:
-        """Return the result of a candidate on a cell; a record of another configuration does not count."""
+    def record(self, candidate: Values, cell: Cell) -> Record | None:
+        """Return the record of a trial; None if there is none of this configuration."""
         settings = self.settings_of(candidate)
         try:
             record = settings.store.load(cell)
         except InvalidRecord:
-            record = None
-        expected = config_hash(settings.config(cell)), benchmark_named(cell.benchmark).version
-        if record is None or _identity(record) != expected:
-            return Trial("missing")
-        return Trial(record["status"], primary_value(record), record)
+            return None
+        wanted = config_hash(settings.config(cell)), benchmark_named(cell.benchmark).version
+        if record and (record["config_hash"], record["cell"]["benchmark_version"]) == wanted:
+            return record
+        return None
 
-    def todo(self, candidate: Candidate) -> list[Cell]:
+    def todo(self, candidate: Values) -> list[Cell]:
         """Return the cells on which a candidate is not finished."""
-        return [cell for cell in self.cells if self.trial(candidate, cell).status not in FINISHED]
+        records = {cell: self.record(candidate, cell) for cell in self.cells}
+        return [cell for cell, one in records.items() if not one or one["status"] not in FINISHED]
 
-    def forget_others(self, candidate: Candidate, cells: Sequence[Cell]) -> None:
+    def forget_others(self, candidate: Values, cells: Sequence[Cell]) -> None:
         """Delete trials of other configurations; otherwise the store would keep them if new trials failed."""
         for cell in cells:
-            if self.trial(candidate, cell).status == "missing":
+            if self.record(candidate, cell) is None:
                 self.settings_of(candidate).store.path(cell).unlink(missing_ok=True)
+
+    def trials(self) -> DataFrame:
+        """Return a row for each candidate and cell.
+
+        The columns are ``candidate`` (its index), ``backbone``, ``method``, ``task``, ``seed``, ``status``
+        (``missing``: it has not run), ``accuracy`` (NaN where the trial has none) and ``record``.
+        """
+        from pandas import DataFrame
+
+        rows = []
+        for index, candidate in enumerate(self.candidates):
+            for cell in self.cells:
+                record = self.record(candidate, cell)
+                status = record["status"] if record else "missing"
+                accuracy = primary_value(record) if record else None
+                where = (cell.backbone, cell.method, cell.task, cell.seed)
+                rows.append((index, *where, status, accuracy, record))
+        names = ["candidate", "backbone", "method", "task", "seed", "status", "accuracy", "record"]
+        return DataFrame(rows, columns=names).astype({"accuracy": float})
 
 
 def plan(
-    selectors: Sequence[str], tries: Tries, settings: Settings, seeds: Sequence[int] | None = None
+    selectors: Sequence[str],
+    tries: Mapping[str, Sequence[Any]],
+    settings: Settings,
+    seeds: Sequence[int] | None = None,
 ) -> Sweep:
     """Return the sweep that a command asks for.
 
@@ -133,15 +135,18 @@ def plan(
     Raises:
         UsageError: There is nothing to choose, or it cannot be chosen here.
     """
-    cells = _of_seeds(select(selectors, settings.scale), seeds)
+    cells = select(selectors, settings.scale)
+    known = {cell.seed for cell in cells}
+    for seed in set(seeds or ()) - known:
+        listed = " ".join(map(str, sorted(known)))
+        raise UsageError(f"no chosen cell has the seed {seed}; they have {listed}")
+    cells = [cell for cell in cells if seeds is None or cell.seed in seeds]
     names = {cell.benchmark for cell in cells}
     if len(names) > 1:
         raise UsageError(f"a sweep needs one benchmark; chosen are {', '.join(sorted(names))}")
     _check_names(cells, tries, settings)
-    typed = {name: _typed(name, values, cells, settings) for name, values in tries.items()}
-    candidates = [
-        Candidate(dict(zip(typed, values, strict=True))) for values in product(*typed.values())
-    ]
+    typed = {name: _typed(name, values) for name, values in tries.items()}
+    candidates = tuple(dict(zip(typed, values, strict=True)) for values in product(*typed.values()))
     if len(candidates) < 2:
         raise UsageError("a sweep needs two or more candidates: --try NAME=V1,V2")
     train, split = _held_out(cells, settings)
@@ -149,7 +154,7 @@ def plan(
     folder = settings.work / "sweeps"
     return Sweep(
         cells=tuple(cells),
-        candidates=tuple(candidates),
+        candidates=candidates,
         settings=dataclasses.replace(
             settings,
             results=folder / "trials",
@@ -162,24 +167,14 @@ def plan(
     )
 
 
-def _of_seeds(cells: list[Cell], seeds: Sequence[int] | None) -> list[Cell]:
-    if seeds is None:
-        return cells
-    known = {cell.seed for cell in cells}
-    for seed in seeds:
-        if seed not in known:
-            raise UsageError(
-                f"no chosen cell has the seed {seed}; they have {' '.join(map(str, sorted(known)))}"
-            )
-    return [cell for cell in cells if cell.seed in seeds]
-
-
-def _check_names(cells: Sequence[Cell], tries: Tries, settings: Settings) -> None:
+def _check_names(
+    cells: Sequence[Cell], tries: Mapping[str, Sequence[Any]], settings: Settings
+) -> None:
     kinds = {(cell.backbone, cell.method): cell for cell in cells}
     known = {key: _declared(cell, settings) for key, cell in kinds.items()}
+    every = {name for choices in known.values() for name in choices}
     for name in tries:
-        if all(name not in choices for choices in known.values()):
-            every = {key for choices in known.values() for key in choices}
+        if name not in every:
             raise unknown("setting", name, every, "python -m benchmarks show CELL")
         if not name.startswith(SWEPT) or name in IDENTITY:
             raise UsageError(
@@ -190,7 +185,7 @@ def _check_names(cells: Sequence[Cell], tries: Tries, settings: Settings) -> Non
             raise UsageError(f"{name} is in both --try and --set")
         for (_, method), cell in kinds.items():
             base = cell.base.method
-            if method != base and not name.startswith(OF_STAGE2):
+            if method != base and not name.startswith("stage2."):
                 raise UsageError(
                     f"{name} decides stage 1, which all methods on {base} share: sweep {base} "
                     f"instead of {method}"
@@ -204,18 +199,11 @@ def _check_names(cells: Sequence[Cell], tries: Tries, settings: Settings) -> Non
         )
 
 
-def _typed(
-    name: str, values: Sequence[Any], cells: Sequence[Cell], settings: Settings
-) -> list[Any]:
-    """Return values with the type of the declared one, so that 1 and 1.0 are the same candidate."""
-    now = _declared(cells[0], settings)[name]
+def _typed(name: str, values: Sequence[Any]) -> list[Any]:
+    """Return values as the setting's kind is written, so that 1 and 1.0 are the same candidate."""
     typed: list[Any] = []
     for given in values:
-        value = float(given) if type(now) is float and type(given) is int else given
-        if value is None or (now is not None and type(value) is not type(now)):
-            raise UsageError(
-                f"{name}={_text(value)} has another type than the present value, {_text(now)}"
-            )
+        value = checked({name: given})[name]
         if value in typed:
             raise UsageError(f"{name}={_text(value)} is listed twice")
         typed.append(value)
@@ -244,10 +232,6 @@ def _held_out(cells: Sequence[Cell], settings: Settings) -> tuple[str, str]:
     if len(found) > 1:
         raise UsageError("the chosen cells have different training splits: sweep them one by one")
     return found.pop()
-
-
-def _identity(record: Record) -> tuple[str, int]:
-    return record["config_hash"], record["cell"]["benchmark_version"]
 
 
 def _text(value: Any) -> str:

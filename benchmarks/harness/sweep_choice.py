@@ -1,187 +1,160 @@
-"""Compares the candidates of a sweep and chooses one."""
+"""Chooses a candidate of a sweep, and writes it to a file of hyper-parameters, which runs read."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import UsageError
-from benchmarks.harness.sweep import Candidate, Sweep, Trial
-from benchmarks.harness.sweep_file import ALL, Entry
+from benchmarks.harness.sweep import Sweep, Values
+from benchmarks.harness.swept import ALL, TABLES, read
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 DIGITS = 12
 """Of a hash, and of accuracies that are compared: means of the same counts may differ in the last bit."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The candidates of one method on one backbone, for all tasks together or for one.
+class Comparison(NamedTuple):
+    """The trials of one method on one backbone, for all tasks together or for one.
 
     Attributes:
+        backbone: Name of the backbone.
+        method: Name of the method.
         task: Name of the task, or ``*``.
-        cells: The cells that are compared on; all of one backbone and method.
-        candidates: In the order of the command.
-        trials: Of each candidate, in the order of ``cells``.
+        trials: Its rows of ``Sweep.trials``.
     """
 
+    backbone: str
+    method: str
     task: str
-    cells: tuple[Cell, ...]
-    candidates: tuple[Candidate, ...]
-    trials: tuple[tuple[Trial, ...], ...]
+    trials: DataFrame
 
-    @property
-    def tasks(self) -> list[str]:
-        """The tasks of the comparison."""
-        return list(dict.fromkeys(cell.task for cell in self.cells))
-
-    def accuracy(self, index: int, task: str | None = None) -> float | None:
-        """Return a candidate's mean over tasks of the means over seeds; None if a trial has no accuracy."""
-        means = []
-        for name in self.tasks if task is None else [task]:
-            values = [
-                trial.accuracy
-                for cell, trial in zip(self.cells, self.trials[index], strict=True)
-                if cell.task == name
-            ]
-            known = [value for value in values if value is not None]
-            if len(known) < len(values):
-                return None
-            means.append(fmean(known))
-        return fmean(means)
+    def accuracies(self, task: str | None = None) -> Series:
+        """Return each candidate's mean over tasks of the means over seeds; NaN if a trial has no accuracy."""
+        rows = self.trials if task is None else self.trials[self.trials.task == task]
+        by_task = rows.groupby(["candidate", "task"]).accuracy.mean(skipna=False)
+        return by_task.groupby("candidate").mean(skipna=False).round(DIGITS)
 
     def best(self, task: str | None = None) -> list[int]:
         """Return the candidates with the highest accuracy, several if they are tied; none if all failed."""
-        values = [self.accuracy(index, task) for index in range(len(self.candidates))]
-        rounded = [None if value is None else round(value, DIGITS) for value in values]
-        highest = max((value for value in rounded if value is not None), default=None)
-        if highest is None:
-            return []
-        return [index for index, value in enumerate(rounded) if value == highest]
+        found = self.accuracies(task)
+        return [int(index) for index in found.index[found == found.max()]]
 
     def images(self) -> int:
         """Return the number of images for the comparison; all seeds share them."""
-        counts = {
-            cell.task: trial.record["counts"]["n_evaluated"]
-            for trials in self.trials
-            for cell, trial in zip(self.cells, trials, strict=True)
-            if trial.record is not None and trial.accuracy is not None
-        }
-        return sum(counts.values())
+        finished = self.trials[self.trials.accuracy.notna()].drop_duplicates("task")
+        return sum(record["counts"]["n_evaluated"] for record in finished.record)
 
     def standard_error(self, index: int) -> float:
         """Return the standard error of a candidate's accuracy, as if all tasks were equally hard."""
-        accuracy = self.accuracy(index) or 0.0
+        accuracy = self.accuracies()[index]
         return math.sqrt(accuracy * (1 - accuracy) / self.images())
 
-    def status(self, index: int) -> str:
-        """Return ``ok``, or how the first trial of a candidate that has no accuracy ended."""
-        return next((t.status for t in self.trials[index] if t.accuracy is None), "ok")
+    def failed(self, index: int) -> list[str]:
+        """Return how the trials of a candidate ended that have no accuracy."""
+        rows = self.trials[(self.trials.candidate == index) & self.trials.accuracy.isna()]
+        return list(rows.status)
+
+    def source(self, sweep: Sweep) -> str:
+        """Return what the choice is based on: accuracies of all candidates, data, weights and code.
+
+        Raises:
+            UsageError: Trials are of different data or weights.
+        """
+        tasks, seeds = self.trials.task.unique(), sorted(self.trials.seed.unique())
+        tried = []
+        for index, accuracy in self.accuracies().items():
+            end = self.failed(index)[0] if math.isnan(accuracy) else f"{100 * accuracy:.1f} %"
+            tried.append(f"{words_of_values(sweep.candidates[index])} ({end})")
+        ran = self.trials[self.trials.accuracy.notna()]
+        facts: dict[str, set[str]] = {}
+        for task, record in zip(ran.task, ran.record, strict=True):
+            facts.setdefault(f"data of {task}", set()).add(_hash(record["data"]["manifest_sha256"]))
+            weights = record["weights"]
+            facts.setdefault("weights", set()).add(f"{weights['id']} {_hash(weights['sha256'])}")
+        for of, values in facts.items():
+            if len(values) > 1:
+                raise UsageError(
+                    f"trials differ in the {of}: delete {sweep.settings.results} and sweep again"
+                )
+        code = {_hash(r["code"]["commit"]) + "+changes" * r["code"]["dirty"] for r in ran.record}
+        facts["commit"] = {" ".join(sorted(code))}
+        replaced = "".join(f", --set {k}={json.dumps(v)}" for k, v in sweep.overrides.items())
+        return (
+            f"our choice, by a sweep on {sweep.split} of {' '.join(tasks)}, "
+            f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}: the best of {', '.join(tried)}"
+            f"{replaced}; {', '.join(f'{of} {min(values)}' for of, values in facts.items())}"
+        )
 
 
-def compare(sweep: Sweep, by: str) -> list[Comparison]:
-    """Return the comparisons: one for each backbone and method, and for each task if ``by`` is "task"."""
-    found = []
-    kinds = dict.fromkeys((cell.backbone, cell.method) for cell in sweep.cells)
-    for backbone, method in kinds:
-        alike = [cell for cell in sweep.cells if (cell.backbone, cell.method) == (backbone, method)]
-        tasks = dict.fromkeys(cell.task for cell in alike) if by == "task" else [ALL]
-        for task in tasks:
-            cells = tuple(cell for cell in alike if task in (ALL, cell.task))
-            trials = tuple(
-                tuple(sweep.trial(candidate, cell) for cell in cells)
-                for candidate in sweep.candidates
-            )
-            found.append(
-                Comparison(task=task, cells=cells, candidates=sweep.candidates, trials=trials)
-            )
-    return found
+def words_of_values(candidate: Values) -> str:
+    """Return a candidate's value, or all values with their names."""
+    if len(candidate) == 1:
+        return str(next(iter(candidate.values())))
+    return " with ".join(f"{name} {value}" for name, value in candidate.items())
 
 
-def entries(sweep: Sweep, comparison: Comparison) -> list[Entry]:
-    """Return the entries of a comparison for the file of sweeps, one a setting; none if all failed.
+def compare(sweep: Sweep, by: str) -> Iterator[Comparison]:
+    """Return a comparison for each backbone and method, and for each task if ``by`` is "task"."""
+    for (backbone, method), rows in sweep.trials().groupby(["backbone", "method"], sort=False):
+        if by != "task":
+            yield Comparison(backbone, method, ALL, rows)
+            continue
+        for task, own in rows.groupby("task", sort=False):
+            yield Comparison(backbone, method, task, own)
+
+
+def write(comparison: Comparison, sweep: Sweep, folder: Path) -> Path | None:
+    """Add the choice to the file of its method, backbone and scale; None if no candidate finished.
+
+    The choice takes the place of earlier ones of the same settings: all of them if it is for all tasks,
+    else that of its task.
 
     Raises:
-        UsageError: Trials are of different data or weights.
+        UsageError: Trials differ, or the file cannot be read or written.
     """
     best = comparison.best()
     if not best:
-        return []
-    winner, accuracy = comparison.candidates[best[0]], comparison.accuracy(best[0])
-    assert accuracy is not None
-    first = comparison.cells[0]
-    ran = [
-        (cell, trial.record)
-        for trials in comparison.trials
-        for cell, trial in zip(comparison.cells, trials, strict=True)
-        if trial.record is not None and trial.record["status"] == "ok"
-    ]
-    data = {
-        task: _only(
-            {r["data"]["manifest_sha256"][:DIGITS] for c, r in ran if c.task == task}, task, sweep
-        )
-        for task in comparison.tasks
-    }
-    variant = _only({record["data"]["variant"] for _, record in ran}, "the data", sweep)
-    weights = _only({_weights(record["weights"]) for _, record in ran}, "the backbone", sweep)
-    return [
-        Entry(
-            scale=sweep.settings.scale,
-            backbone=first.backbone,
-            method=first.method,
-            task=comparison.task,
-            setting=setting,
-            value=value,
-            accuracy=accuracy,
-            train=sweep.train,
-            split=sweep.split,
-            tasks=comparison.tasks,
-            seeds=sorted({cell.seed for cell in comparison.cells}),
-            candidates=[_tried(comparison, index) for index in range(len(comparison.candidates))],
-            overrides=dict(sweep.overrides),
-            variant=variant,
-            data=data,
-            weights=list(weights),
-            commits=_commits(record["code"] for _, record in ran),
-        )
-        for setting, value in winner.values.items()
-    ]
+        return None
+    name = f"{comparison.method}.{comparison.backbone}.{sweep.settings.scale}.toml"
+    path, source, task = folder / name, comparison.source(sweep), comparison.task
+    tables = read(path)
+    sources, shared, tasks = (tables[table] for table in TABLES)
+    for setting, value in sweep.candidates[best[0]].items():
+        if task == ALL:
+            shared[setting], sources[setting] = value, {ALL: source}
+            for line in tasks.values():
+                line.pop(setting, None)
+        else:
+            tasks.setdefault(task, {})[setting] = value
+            sources.setdefault(setting, {})[task] = source
+    text = "# Written by `python -m benchmarks sweep`. A task's value goes before that of every task.\n"
+    for table, content in tables.items():
+        lines = [
+            f"{_toml(key)} = {_toml(value)}\n" for key, value in content.items() if value != {}
+        ]
+        text += f"\n[{table}]\n{''.join(lines)}"
+    temporary = path.with_name(f".tmp-{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    return path
 
 
-def _tried(comparison: Comparison, index: int) -> dict[str, Any]:
-    accuracy = comparison.accuracy(index)
-    end = {"status": comparison.status(index)} if accuracy is None else {"accuracy": accuracy}
-    return {**comparison.candidates[index].values, **end}
+def _hash(sha256: str | None) -> str:
+    return "unknown" if sha256 is None else sha256[:DIGITS]
 
 
-def _only(values: set[Any], of: str, sweep: Sweep) -> Any:
-    """Return the one value that all trials have."""
-    if len(values) > 1:
-        raise UsageError(
-            f"trials differ in the data or weights of {of}: delete {sweep.settings.results} and sweep again"
-        )
-    return next(iter(values))
-
-
-def _weights(weights: dict[str, Any]) -> tuple[str, ...]:
-    sha256 = weights["sha256"]
-    return (weights["id"],) if sha256 is None else (weights["id"], sha256[:DIGITS])
-
-
-def _commits(codes: Iterable[dict[str, Any]]) -> list[str]:
-    named = {
-        "unknown"
-        if code["commit"] is None
-        else code["commit"][:DIGITS] + ("+changes" if code["dirty"] else "")
-        for code in codes
-    }
-    return sorted(named)
-
-
-def outlived(kept: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """Return choices for single tasks that have priority over new ones for all tasks."""
-    general = {(*entry.key[:3], entry.setting) for entry in new if entry.task == ALL}
-    return [e for e in kept if e.task != ALL and (*e.key[:3], e.setting) in general]
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml(name)} = {_toml(one)}' for name, one in value.items())} }}"
+    # Of JSON's values, tables alone are written in another way.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

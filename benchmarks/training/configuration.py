@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.methods import family_of
 from benchmarks.harness.spec import Benchmark, Choice, Scale
-from benchmarks.harness.sweep_file import entries_of, with_choices
+from benchmarks.harness.swept import with_choices
 from benchmarks.training.released import released
 
 PAPER = "paper, section 4.2"
@@ -80,7 +80,7 @@ def resolve(
             for name, choice in values.items()
             if suffix or not name.startswith("stage2.")
         }
-    return with_choices(resolved, entries_of(benchmark.name), cell, scale.name)
+    return with_choices(resolved, cell, scale.name)
 
 
 def _stage(stage: str, family: str, choices: Mapping[str, Choice]) -> dict[str, Choice]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.methods import family_of
 from benchmarks.harness.spec import Benchmark, Choice, Scale
-from benchmarks.harness.sweep_file import entries_of, with_choices
+from benchmarks.harness.swept import with_choices
 
 PAPER = "paper, section 4.1"
 OURS = "our choice"
@@ -62,4 +62,4 @@ def resolve(
         resolved["stage2.weight"] = choices[f"weight.{suffix}"]
         resolved["stage2.sample"] = Choice("token", sample)
         resolved["stage2.options"] = Choice({}, OURS)
-    return with_choices(resolved, entries_of(benchmark.name), cell, scale.name)
+    return with_choices(resolved, cell, scale.name)

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from benchmarks import backbones
-from benchmarks.harness import sweep_file
+from benchmarks.harness import swept
 from benchmarks.harness.cell import Cell, parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS, declared
 from benchmarks.harness.spec import config_hash
+from benchmarks.harness.sweep_choice import _toml
 from benchmarks.training import released
 from benchmarks.vtab1k.hyperparameters import FOLDER
 from reports.audit import per_task
@@ -257,134 +258,91 @@ def test_a_file_that_is_not_as_it_should_be_is_refused(tmp_path, old, new, messa
     assert "\n" not in str(error.value)
 
 
-def entry(**changes):
-    values = {
-        "scale": "paper",
-        "backbone": "vit_b16",
-        "method": "lora-r8",
-        "task": "*",
-        "setting": "stage1.learning_rate",
-        "value": 0.004,
-        "accuracy": 0.5,
-        "train": "train800",
-        "split": "val200",
-        "tasks": ["pets", "dtd"],
-        "seeds": [0, 1],
-        "candidates": [
-            {"stage1.learning_rate": 0.004, "accuracy": 0.5},
-            {"stage1.learning_rate": 9.0, "status": "diverged"},
-        ],
-        "overrides": {},
-        "variant": "tfds",
-        "data": {"pets": "0123456789ab"},
-        "weights": ["some", "0123456789ab"],
-        "commits": ["0123456789ab"],
-    }
-    return sweep_file.Entry(**values | changes)
-
-
 @pytest.fixture
-def swept(tmp_path, monkeypatch):
-    path = tmp_path / "swept.toml"
-    monkeypatch.setattr(sweep_file, "file_of", lambda benchmark: path)
-    return lambda *entries: sweep_file.write(path, entries)
+def chosen(tmp_path, monkeypatch):
+    """Writes a sweep's file: settings of every task, and of some by name."""
+    monkeypatch.setattr(swept, "folder_of", lambda benchmark: tmp_path)
+
+    def write(every_task, name="lora-r8.vit_b16.paper", **tasks):
+        found = {"sources": {}, "every_task": every_task, "tasks": tasks}
+        for task, line in {"*": every_task, **tasks}.items():
+            for setting in line:
+                found["sources"].setdefault(setting, {})[task] = f"swept for {task}"
+        text = "".join(
+            f"[{table}]\n" + "".join(f"{_toml(k)} = {_toml(v)}\n" for k, v in content.items())
+            for table, content in found.items()
+        )
+        (tmp_path / f"{name}.toml").write_text(text)
+
+    return write
 
 
-def test_a_choice_for_stage_1_is_that_of_a_base_and_all_that_starts_from_it(swept):
+def test_a_choice_for_stage_1_is_that_of_a_base_and_all_that_starts_from_it(chosen):
     before = {m: config("pets", m) for m in ("lora-r4", "fact-tk")}
-    swept(entry())
+    chosen({"stage1.learning_rate": 0.004})
     for method in ("lora-r8", "lora-r8+linear", "lora-r8+control"):
         assert config("pets", method)["stage1"]["learning_rate"] == 0.004
     assert config("pets", "lora-r8+linear")["stage2"]["learning_rate"] == 0.004
     assert before == {method: config("pets", method) for method in before}
     assert config("pets", "lora-r8", backbone="swin_b")["stage1"]["learning_rate"] == 1e-3
-    assert (
-        config("pets", "lora-r8", backbone="vit_micro", scale="micro")["stage1"]["learning_rate"]
-        == 5e-3
-    )
-    assert sources("pets", "lora-r8")["stage1.learning_rate"] == (
-        "our choice, by a sweep on val200: 50.0 % over pets dtd, seeds 0 1; "
-        "the best of 0.004 (50.0 %), 9.0 (diverged)"
-    )
+    micro = config("pets", "lora-r8", backbone="vit_micro", scale="micro")
+    assert micro["stage1"]["learning_rate"] == 5e-3
+    assert sources("pets", "lora-r8")["stage1.learning_rate"] == "swept for *"
+    second = sources("pets", "lora-r8+linear")["stage2.learning_rate"]
+    assert second == "as stage 1: swept for *"
 
 
-def test_a_choice_for_stage_2_is_that_of_its_method_alone(swept):
-    swept(
-        entry(),
-        entry(method="lora-r8+linear", setting="stage2.weight", value=7.0),
-        entry(method="lora-r8+linear", setting="stage2.learning_rate", value=0.002),
-    )
+def test_a_choice_for_stage_2_is_that_of_its_method_alone(chosen):
+    chosen({"stage1.learning_rate": 0.004})
+    chosen({"stage2.weight": 7.0, "stage2.learning_rate": 0.002}, "lora-r8+linear.vit_b16.paper")
     linear, cosine = config("pets", "lora-r8+linear"), config("pets", "lora-r8+cosine")
     assert (linear["stage2"]["weight"], cosine["stage2"]["weight"]) == (7.0, 0.1)
     assert (linear["stage2"]["learning_rate"], cosine["stage2"]["learning_rate"]) == (0.002, 0.004)
     assert linear["stage1"] == cosine["stage1"] == config("pets", "lora-r8")["stage1"]
 
 
-def test_a_choice_goes_before_what_is_released_and_one_task_before_all(swept):
-    rank = {"method": "fact-tk", "setting": "method.rank"}
-    swept(entry(**rank, task="pets", value=8), entry(**rank, value=24))
+def test_a_choice_goes_before_what_is_released_and_one_task_before_all(chosen):
+    chosen({"method.rank": 24}, "fact-tk.vit_b16.paper", pets={"method.rank": 8})
     assert config("pets", "fact-tk+linear")["method"]["rank"] == 8
+    assert sources("pets", "fact-tk")["method.rank"] == "swept for pets"
     assert config("dtd", "fact-tk")["method"]["rank"] == 24
     assert config("dtd", "fact-tk")["method"]["scale"] == 0.01
 
 
-def test_choices_of_the_embedded_world_are_applied_there(swept):
-    swept(entry(scale="micro", backbone="vit_micro"))
+def test_choices_of_the_embedded_world_are_applied_there(chosen):
+    chosen({"stage1.learning_rate": 0.004}, "lora-r8.vit_micro.micro")
     found = config("pets", "lora-r8", backbone="vit_micro", scale="micro")
     assert found["stage1"]["learning_rate"] == 0.004
     assert config("pets", "lora-r8")["stage1"]["learning_rate"] == 1e-3
 
 
-def test_entries_are_read_as_they_were_written_and_replaced_by_key(tmp_path):
-    path = tmp_path / "swept.toml"
-    first = entry(overrides={"stage1.epochs": 5, "text": 'a "quoted" \\ é\n', "flag": True})
-    other = entry(task="pets", value={"fraction": 0.5}, candidates=[])
-    sweep_file.write(path, [first, other])
-    assert sweep_file.read(path) == [first, other]
-    again = entry(value=1e-05, accuracy=0.25)
-    sweep_file.write(path, [again])
-    assert sweep_file.read(path) == [again, other]
-    assert [file.name for file in tmp_path.iterdir()] == ["swept.toml"]
-
-
-def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path):
-    path = tmp_path / "swept.toml"
-    sweep_file.write(path, [entry()])
-    with pytest.raises(ValueError, match="not a number"):
-        sweep_file.write(path, [entry(value=float("nan"))])
-    assert sweep_file.read(path) == [entry()]
-    with pytest.raises(UsageError, match="cannot be written"):
-        sweep_file.write(tmp_path / "nowhere" / "swept.toml", [entry()])
-
-
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("value = 0.004\n", "", "choice 1 has no value"),
-        ("value = 0.004\n", "value = 0.004\nvalu = 1\n", "choice 1 has an unknown key 'valu'"),
-        ("accuracy = 0.5\n", 'accuracy = "x"\n', "accuracy is 'x', which is not of the type float"),
-        ('method = "lora-r8"', 'method = "lora-r8+linear"', "belongs to the base of lora-r8+linear"),
-        ("[[choice]]", "[[chosen]]", "is not a file of sweeps"),
-        ("[[choice]]", "[[choice]", "cannot be read"),
-        ('"stage1.learning_rate"\n', '"stage1.learning_rat"\n', "has no setting 'stage1.learning_rat'"),
+        ("[every_task]", "[every_tsk]", "must have the tables sources, every_task, tasks"),
+        ("[every_task]", "[every_task", "cannot be read"),
+        ("[tasks]\n", "[tasks]\npets = 3\n", "must have the tables"),
+        ("[every_task]\n", "[every_task]\n'stage1.epochs' = 3\n", "stage1.epochs of * has no source"),
+        ("rate\" = 0.004", 'rate\" = \"x\"', "stage1.learning_rate is x"),
+        ("rate\" = 0.004", 'rate\" = -1.0', "stage1.learning_rate is -1.0"),
+        ("learning_rate", "learning_rat", "lora-r8 has no setting 'stage1.learning_rat'"),
     ],
 )  # fmt: skip
 def test_a_file_of_choices_that_is_not_as_it_should_be_is_refused(
-    swept, tmp_path, old, new, message
+    chosen, tmp_path, old, new, message
 ):
-    swept(entry())
-    path = tmp_path / "swept.toml"
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+    chosen({"stage1.learning_rate": 0.004})
+    path = tmp_path / "lora-r8.vit_b16.paper.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UsageError) as error:
         config("pets", "lora-r8")
     assert message in str(error.value)
 
 
-def test_a_key_that_is_there_twice_is_refused(swept, tmp_path):
-    swept(entry())
-    path = tmp_path / "swept.toml"
-    path.write_text(path.read_text() + path.read_text().partition("failed.\n")[2])
-    with pytest.raises(UsageError, match=r"two choices for paper vit_b16 lora-r8 \*"):
-        config("pets", "lora-r8")
+def test_a_setting_of_stage_1_belongs_to_the_base(chosen):
+    chosen({"stage1.learning_rate": 0.004}, "lora-r8+linear.vit_b16.paper")
+    with pytest.raises(
+        UsageError, match=r"stage1\.learning_rate belongs to the base of lora-r8\+linear"
+    ):
+        config("pets", "lora-r8+linear")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from pandas import DataFrame
 
-from benchmarks.harness import sweep_file
+from benchmarks.harness import swept
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import Settings
 from benchmarks.harness.spec import config_hash
-from benchmarks.harness.sweep import Candidate, Trial, plan
-from benchmarks.harness.sweep_choice import Comparison, compare, entries, outlived
+from benchmarks.harness.sweep import plan, words
+from benchmarks.harness.sweep_choice import Comparison, compare
 from benchmarks.training import data, two_stage
 from tests.benchmarks.packed import pack_task
 
@@ -34,7 +35,9 @@ def packed_data(tmp_path_factory):
 
 @pytest.fixture
 def out(tmp_path):
-    return tmp_path / "swept.toml"
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
@@ -76,20 +79,25 @@ def test_candidates_are_compared_on_validation_images_alone(
     ), "stage 1 is trained once for all candidates"
     assert not settings.results.exists()
 
-    (entry,) = sweep_file.read(out)
-    assert entry.key == ("smoke", "vit_micro", "lora-r2+linear", "*", "stage2.weight")
-    assert (entry.train, entry.split, entry.seeds) == ("train800", "val200", [0])
-    assert entry.tasks == ["eurosat", "dmlab"]
-    assert entry.overrides == {"backbone.weights": "random"}
-    assert set(entry.data) == {"eurosat", "dmlab"}
-    accuracies = [candidate["accuracy"] for candidate in entry.candidates]
-    assert entry.accuracy == max(accuracies)
-    assert entry.value == [0.03, 10.0][accuracies.index(max(accuracies))]
     planned = plan(BOTH, {"stage2.weight": [0.03, 10]}, with_work(settings))
-    records = [planned.trial(planned.candidates[0], cell).record for cell in planned.cells]
-    last = [record["curves"]["stage2"]["test_top1_accuracy"][-1] for record in records]
-    assert sum(last) / 2 == accuracies[0]
-    assert {record["protocol"]["test"] for record in records} == {"val200"}
+    means = []
+    for candidate in planned.candidates:
+        records = [planned.record(candidate, cell) for cell in planned.cells]
+        last = [record["curves"]["stage2"]["test_top1_accuracy"][-1] for record in records]
+        means.append(sum(last) / 2)
+        assert {record["protocol"]["test"] for record in records} == {"val200"}
+    (path,) = out.iterdir()
+    assert path.name == "lora-r2+linear.vit_micro.smoke.toml"
+    tables = swept.read(path)
+    assert tables["every_task"] == {"stage2.weight": [0.03, 10.0][means.index(max(means))]}
+    source = tables["sources"]["stage2.weight"]["*"]
+    assert source.startswith(
+        "our choice, by a sweep on val200 of eurosat dmlab, seed 0: the best of "
+    )
+    assert f"0.03 ({100 * means[0]:.1f} %), 10.0 ({100 * means[1]:.1f} %)" in source
+    assert '--set backbone.weights="random"' in source
+    for fact in ("data of eurosat", "data of dmlab", "weights random", "commit"):
+        assert fact in source
     assert capsys.readouterr().out.count("chosen") == 1
 
     trained.clear()
@@ -108,24 +116,23 @@ def test_a_candidate_that_diverges_is_an_answer_and_is_not_trained_again(
     command = ["sweep", EUROSAT, *options, "--try=stage1.learning_rate=1e30,0.005"]
     assert main(command) == 0
     assert "not eligible: 1 of 1 trials diverged" in capsys.readouterr().out
-    (entry,) = sweep_file.read(out)
-    assert (entry.method, entry.value) == ("lora-r2", 0.005)
-    assert entry.candidates[0] == {"stage1.learning_rate": 1e30, "status": "diverged"}
+    tables = swept.read(out / "lora-r2.vit_micro.smoke.toml")
+    assert tables["every_task"] == {"stage1.learning_rate": 0.005}
+    assert "1e+30 (diverged)" in tables["sources"]["stage1.learning_rate"]["*"]
     assert len(trained) == 2
     assert main([*command[:-1], "--try=stage1.learning_rate=1e30,0.005,0.001"]) == 0
     assert len(trained) == 3, "the new candidate alone"
 
 
 def test_nothing_is_chosen_where_all_fail(options, out, capsys):
-    out.write_text("")
     command = ["sweep", EUROSAT, *options, "--try=stage1.learning_rate=0.001,0.005"]
     assert main([*command, "--timeout-seconds=0.01"]) == 1
     printed = capsys.readouterr().out
     assert "nothing is chosen" in printed
     assert "their records in" in printed
-    assert out.read_text() == ""
+    assert not list(out.iterdir())
     assert main(command) == 0, "what failed for want of time is trained again"
-    assert len(sweep_file.read(out)) == 1
+    assert len(list(out.iterdir())) == 1
 
 
 def test_a_stopped_sweep_writes_nothing_and_goes_on(options, out, trained, monkeypatch, tmp_path):
@@ -140,14 +147,16 @@ def test_a_stopped_sweep_writes_nothing_and_goes_on(options, out, trained, monke
 
     monkeypatch.setattr(two_stage, "run", stop)
     assert main(command) == 1
-    assert not out.exists()
+    assert not list(out.iterdir())
     monkeypatch.setattr(two_stage, "run", plain)
     assert main(command) == 0
     assert trained == ["eurosat/lora-r2", "stopped", *2 * ["eurosat/lora-r2"]]
-    whole = tmp_path / "whole.toml"
+    whole = tmp_path / "whole"
+    whole.mkdir()
     again = [option for option in command if not option.startswith(("--work", "--out"))]
     assert main([*again, f"--work={tmp_path / 'other'}", f"--out={whole}"]) == 0
-    assert sweep_file.read(whole) == sweep_file.read(out)
+    name = "lora-r2.vit_micro.smoke.toml"
+    assert (whole / name).read_text() == (out / name).read_text()
 
 
 def test_trials_of_other_settings_do_not_count(options, settings):
@@ -167,10 +176,9 @@ def test_trials_of_other_settings_do_not_count(options, settings):
     assert not path.exists()
 
 
-def test_what_is_chosen_is_what_runs_have(options, tmp_path, settings, monkeypatch):
-    path = tmp_path / "mine.toml"
-    for module in ("sweep_file", "cli_sweep"):
-        monkeypatch.setattr(f"benchmarks.harness.{module}.file_of", lambda benchmark: path)
+def test_what_is_chosen_is_what_runs_have(options, out, settings, monkeypatch):
+    for module in ("swept", "cli_sweep"):
+        monkeypatch.setattr(f"benchmarks.harness.{module}.folder_of", lambda benchmark: out)
     command = [option for option in options if not option.startswith("--out")]
     tries = ["--try=stage1.learning_rate=1e30,0.004", "--try=stage1.weight_decay=0.0"]
     assert main(["sweep", EUROSAT, *command, *tries, "--by=task"]) == 0
@@ -193,7 +201,7 @@ def test_a_dry_run_trains_nothing(options, out, settings, trained, capsys, monke
     assert "cells to run: 6, about 6 minutes" in printed, "two of them are stage 1"
     assert not trained
     assert not settings.work.exists()
-    assert not out.exists()
+    assert not list(out.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -212,10 +220,10 @@ def test_a_dry_run_trains_nothing(options, out, settings, trained, capsys, monke
         ([EUROSAT, "--try=backbone.weights=a,b"], "backbone.weights cannot be swept"),
         ([EUROSAT, "--try=stage1.epochs=3"], "a sweep needs two or more candidates"),
         ([EUROSAT, "--try=stage1.learning_rate=1,1.0"], "learning_rate=1.0 is listed twice"),
-        ([EUROSAT, "--try=stage1.learning_rate=0.1,.2"], "learning_rate=.2 has another type"),
-        ([EUROSAT, "--try=stage1.epochs=1,2.5"], "stage1.epochs=2.5 has another type"),
-        ([EUROSAT, "--try=stage1.epochs=1,null"], "stage1.epochs=null has another type"),
-        ([EUROSAT, "--try=stage1.epochs=1,true"], "stage1.epochs=true has another type"),
+        ([EUROSAT, "--try=stage1.learning_rate=0.1,.2"], "stage1.learning_rate is .2"),
+        ([EUROSAT, "--try=stage1.epochs=1,2.5"], "stage1.epochs is 2.5"),
+        ([EUROSAT, "--try=stage1.epochs=1,null"], "stage1.epochs is null"),
+        ([EUROSAT, "--try=stage1.epochs=1,true"], "stage1.epochs is true"),
         ([EUROSAT, "--try=stage1.epochs=1,2", "--try=stage1.epochs=3,4"], "is given twice"),
         ([EUROSAT, "--try=stage1.epochs=1,2", "--set=stage1.epochs=1"], "is in both --try and --set"),
         ([EUROSAT, "--try=stage1.epochs=1,2", "--set=data.test=test"], "data.test is not for --set"),
@@ -230,7 +238,7 @@ def test_what_cannot_be_chosen_is_refused_in_one_line(capsys, out, tmp_path, arg
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    assert not out.exists()
+    assert not list(out.iterdir())
 
 
 def test_benchmarks_that_hold_no_images_apart_are_refused(settings, monkeypatch):
@@ -261,35 +269,35 @@ def test_validation_images_are_taken_out_of_training(settings, split, monkeypatc
 def test_several_settings_make_a_product_in_the_order_of_the_command(settings):
     tries = {"stage1.learning_rate": [1, 0.1], "stage1.epochs": [3, 4]}
     planned = plan([EUROSAT], tries, settings)
-    assert [str(candidate) for candidate in planned.candidates] == [
+    assert [words(candidate) for candidate in planned.candidates] == [
         "stage1.learning_rate=1.0 stage1.epochs=3",
         "stage1.learning_rate=1.0 stage1.epochs=4",
         "stage1.learning_rate=0.1 stage1.epochs=3",
         "stage1.learning_rate=0.1 stage1.epochs=4",
     ]
-    folders = {candidate.folder for candidate in planned.candidates}
+    folders = {planned.settings_of(candidate).results.name for candidate in planned.candidates}
     assert len(folders) == 4
-    long = Candidate({f"stage1.{'x' * 90}{index}": "a/../b" for index in range(9)})
-    assert len(long.folder) < 140
-    assert "/" not in long.folder
+    long = planned.settings_of({"method.pool": "a/../b" * 90}).results
+    assert long.parent == planned.settings.results
+    assert len(long.name) < 140
 
 
-def comparison(accuracies, *, task="*", statuses=()):
+def comparison(accuracies):
     """A comparison from accuracies by candidate and cell, on tasks a (two seeds) and b (one)."""
-    cells = tuple(Cell("vtab1k", "vit", task, "lora-r2", seed) for task, seed in
-                  (("a", 0), ("a", 1), ("b", 0)))  # fmt: skip
-    trials = [
-        tuple(Trial("diverged" if value is None else "ok", value) for value in row)
-        for row in accuracies
+    cells = (("a", 0), ("a", 1), ("b", 0))
+    rows = [
+        {"candidate": index, "task": task, "seed": seed, "accuracy": value}
+        | {"status": "diverged" if value is None else "ok"}
+        for index, values in enumerate(accuracies)
+        for (task, seed), value in zip(cells, values, strict=True)
     ]
-    candidates = tuple(Candidate({"stage1.x": index}) for index in range(len(accuracies)))
-    return Comparison(task=task, cells=cells, candidates=candidates, trials=tuple(trials))
+    return Comparison("vit", "lora-r2", "*", DataFrame(rows).astype({"accuracy": float}))
 
 
 def test_each_task_has_the_same_weight():
     found = comparison([[0.5, 0.7, 0.1], [0.4, 0.4, 0.4]])
-    assert found.accuracy(0) == pytest.approx((0.6 + 0.1) / 2)
-    assert found.accuracy(0, "a") == pytest.approx(0.6)
+    assert found.accuracies()[0] == pytest.approx((0.6 + 0.1) / 2)
+    assert found.accuracies("a")[0] == pytest.approx(0.6)
     assert found.best() == [1]
     assert found.best("a") == [0]
 
@@ -303,38 +311,44 @@ def test_a_candidate_with_one_failed_trial_is_not_eligible():
     found = comparison([[0.9, None, 0.9], [0.1, 0.1, 0.1]])
     assert found.best() == [1]
     assert found.best("b") == [0]
-    assert (found.status(0), found.status(1)) == ("diverged", "ok")
+    assert (found.failed(0), found.failed(1)) == (["diverged"], [])
     assert comparison([[None, 0.9, 0.9]]).best() == []
 
 
 def test_a_comparison_by_task_is_of_its_cells_alone(settings):
     planned = plan(BOTH, {"stage2.weight": [0.03, 0.1]}, settings)
-    by_task = compare(planned, "task")
-    assert [(c.task, [cell.task for cell in c.cells]) for c in by_task] == [
-        ("eurosat", ["eurosat"]),
-        ("dmlab", ["dmlab"]),
-    ]
+    by_task = [(one.task, list(one.trials.task)) for one in compare(planned, "task")]
+    assert by_task == [("eurosat", 2 * ["eurosat"]), ("dmlab", 2 * ["dmlab"])]
     (together,) = compare(planned, "all")
-    assert together.tasks == ["eurosat", "dmlab"]
-    assert entries(planned, together) == []
+    assert set(together.trials.task) == {"eurosat", "dmlab"}
+    assert together.best() == []
 
 
 def test_methods_and_backbones_are_chosen_for_one_by_one(settings):
     selectors = ["vtab1k/vit_micro/dmlab/lora-r[24]", "vtab1k/swin_micro/dmlab/lora-r8"]
     planned = plan(selectors, {"stage1.epochs": [1, 2]}, settings)
-    found = {(c.cells[0].backbone, c.cells[0].method) for c in compare(planned, "all")}
+    found = {(one.backbone, one.method) for one in compare(planned, "all")}
     assert found == {("vit_micro", "lora-r2"), ("vit_micro", "lora-r4"), ("swin_micro", "lora-r8")}
 
 
-def test_choices_for_single_tasks_that_outlive_a_new_one_are_named(options, out, capsys):
+def test_a_choice_for_all_tasks_takes_the_place_of_those_for_single_ones(options, out):
     command = ["sweep", *BOTH, *options, "--try=stage2.weight=0.03,10"]
+    path = out / "lora-r2+linear.vit_micro.smoke.toml"
     assert main([*command, "--by=task"]) == 0
-    assert len(sweep_file.read(out)) == 2
+    single = swept.read(path)
+    assert set(single["tasks"]) == {"eurosat", "dmlab"}
+    assert set(single["sources"]["stage2.weight"]) == {"eurosat", "dmlab"}
     assert main(command) == 0
-    assert capsys.readouterr().out.count("still there, and before the choice for all tasks") == 2
-    kept = sweep_file.read(out)
-    assert [entry.task for entry in kept] == ["eurosat", "dmlab", "*"]
-    assert outlived(kept, kept[:2]) == []
+    together = swept.read(path)
+    assert together["tasks"] == {}
+    assert set(together["sources"]["stage2.weight"]) == {"*"}
+    assert [file.name for file in out.iterdir()] == [path.name]
+
+
+def test_a_file_that_cannot_be_written_is_an_error(options, tmp_path, capsys):
+    gone = [f"--out={tmp_path / 'gone'}" if "--out" in option else option for option in options]
+    assert main(["sweep", EUROSAT, *gone, "--try=stage1.learning_rate=0.001,0.005"]) == 2
+    assert "lora-r2.vit_micro.smoke.toml cannot be written" in capsys.readouterr().err
 
 
 def test_trials_on_different_data_are_not_compared(options, settings):
@@ -342,6 +356,6 @@ def test_trials_on_different_data_are_not_compared(options, settings):
     assert main(["sweep", EUROSAT, *options, tries]) == 0
     planned = plan([EUROSAT], {"stage1.learning_rate": [0.001, 0.005]}, with_work(settings))
     (found,) = compare(planned, "all")
-    found.trials[0][0].record["data"]["manifest_sha256"] = "another"
-    with pytest.raises(UsageError, match="trials differ in the data or weights of eurosat"):
-        entries(planned, found)
+    found.trials.record[0]["data"]["manifest_sha256"] = "another"
+    with pytest.raises(UsageError, match="trials differ in the data of eurosat"):
+        found.source(planned)
