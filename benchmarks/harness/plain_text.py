@@ -14,7 +14,9 @@ def plain_text(text: str) -> str:
     Control, bidirectional, zero-width and unpaired surrogate characters become their escapes (``\x1b``);
     a quote stands before what would be a formula. Markdown, LaTeX and HTML escape the rest themselves.
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = text
+    if not text.isprintable():
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return f"'{shown}" if shown.lstrip().startswith(FORMULA) else shown
 
 

@@ -13,11 +13,11 @@ from reports.figures.gains import gains_by_task
 from reports.figures.matrix import redundancy_matrix
 from reports.figures.overview import accuracy_by_task, redundancy
 from reports.figures.recall import recall_by_method
-from reports.figures.style import COLOURS, FORMATS, STYLE, encode
+from reports.figures.style import COLOURS, STYLE, encode
 from reports.figures.trade_off import cost_accuracy, redundancy_accuracy
 from reports.table import Part
 
-__all__ = ["COLOURS", "FIGURES", "FORMATS", "STYLE", "Drawn", "draw"]
+__all__ = ["COLOURS", "FIGURES", "STYLE", "Drawn", "draw"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ FIGURES = (
 )
 
 
-def draw(tables: Mapping[str, Part], formats: Iterable[str] = FORMATS) -> Iterator[Drawn]:
+def draw(tables: Mapping[str, Part], formats: Iterable[str]) -> Iterator[Drawn]:
     """Draw every figure whose tables are there, in these formats."""
     for one in FIGURES:
         if all(name in tables for name in one.tables):

@@ -18,6 +18,7 @@ from reports.build import build
 from reports.layout import Report
 from reports.notes import Notes
 from reports.records import Grid, load_grid
+from reports.scale import Scale as Loaded
 from reports.scale import load_scale
 from reports.specs import LAYOUTS
 from reports.table import Part
@@ -144,12 +145,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def committed_build(tmp_path_factory) -> dict[str, Path]:
+def committed() -> dict[str, Loaded]:
+    """The committed records by scale, read once."""
+    return {name: load_scale(ROOT / "results", name) for name in ("micro", "paper")}
+
+
+@pytest.fixture(scope="session")
+def committed_build(committed, tmp_path_factory) -> dict[str, Path]:
     """What the committed records give, built once: folder by scale."""
     out = tmp_path_factory.mktemp("committed")
-    names = ("micro", "paper")
-    scales = [load_scale(ROOT / "results", name) for name in names]
-    return {one.folder: build(one, out, with_page=False).folder for one in scales}
+    return {name: build(one, out, with_page=False).folder for name, one in committed.items()}
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-import sys
 from decimal import Decimal
 from fractions import Fraction
 
@@ -338,14 +336,6 @@ def test_a_missing_package_is_named(monkeypatch, capsys) -> None:
     monkeypatch.setattr(networks, "count", count)
     assert main(["audit", "params", "--table", "1"]) == 2
     assert "transformers is missing" in capsys.readouterr().err
-
-
-def test_other_reports_do_not_wait_for_the_audit() -> None:
-    program = "import sys, reports.cli; print('timm' in sys.modules, 'transformers' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["False", "False"]
 
 
 def test_table3_averages_follow_from_the_groups() -> None:

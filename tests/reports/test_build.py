@@ -81,6 +81,8 @@ def test_the_rows_of_an_empty_table_are_there_with_the_papers_numbers(empty):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:9] == ["--"] * 8
     assert cells[9:] == ["0.44", "77.2", "75.0", "+0.7"]
+    assert "EMBEDDED" not in text
+    assert "EMBEDDED" in (out / "micro" / "table2.md").read_text()
 
 
 def test_table_1_has_every_row_of_the_paper_and_the_control(empty):

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import readme
+from reports import figures, readme
 from reports.check import compared
 from reports.cli import main
-from reports.scale import load_scale
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES, RESULTS = ROOT / "reports" / "tables", ROOT / "results"
@@ -44,11 +43,11 @@ def _committed():
 
 
 @pytest.mark.usefixtures("_committed")
-def test_the_committed_tables_follow_from_the_committed_records(committed_build):
+def test_the_committed_tables_follow_from_the_committed_records(committed, committed_build):
     for name, folder in committed_build.items():
         assert list(compared(folder, TABLES / name)) == []
-    scale = load_scale(RESULTS, readme.SCALE)
-    assert readme.differences(ROOT / "README.md", ROOT / "reports/RESULTS.md", scale) == []
+    pages = ROOT / "README.md", ROOT / "reports/RESULTS.md"
+    assert readme.differences(*pages, committed[readme.SCALE]) == []
 
 
 @pytest.mark.usefixtures("_committed")
@@ -75,7 +74,8 @@ def test_an_edited_a_missing_and_a_stray_file_are_named(committed_build, tmp_pat
     assert found[4] == f"{copy / 'table9.md'}: nothing builds it"
 
 
-def test_the_command_names_what_differs(only_world, tmp_path, capsys):
+def test_the_command_names_what_differs(only_world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", ())
     options = ["--results", str(only_world.results), "--scale", "micro", "--out", str(tmp_path)]
     main(["build", *options])
     assert main(["check", *options]) == 0

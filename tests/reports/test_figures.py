@@ -41,15 +41,9 @@ def empty(tmp_path_factory):
 
 
 def test_every_figure_is_drawn_from_an_empty_store_and_says_so(empty):
-    drawn = {one.name: one for one in figures.draw(empty)}
-    assert list(drawn) == [one.name for one in figures.FIGURES]
-    for one in drawn.values():
-        assert one.encoded["png"].startswith(b"\x89PNG")
     for declared in figures.FIGURES:
         figure = declared.draw(*(empty[name] for name in declared.tables))
         assert any("no record" in text for text in texts(figure)), declared.name
-    again = {one.name: one.encoded for one in figures.draw(empty)}
-    assert again == {name: one.encoded for name, one in drawn.items()}
 
 
 def test_a_picture_in_256_colours_looks_the_same():
@@ -60,7 +54,7 @@ def test_a_picture_in_256_colours_looks_the_same():
     figure.colorbar(image)
     plain = io.BytesIO()
     figure.savefig(plain, format="png", dpi=150)
-    small = style.encode(figure)["png"]
+    small = style.encode(figure, ("png",))["png"]
     assert len(small) < len(plain.getvalue()) / 1.5
     before, after = (
         np.asarray(Image.open(source).convert("RGB")).astype(int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scipy.special import stdtrit
 
 from reports import stats
 
@@ -48,6 +49,10 @@ def test_paired_difference_over_tasks() -> None:
     assert result.high == pytest.approx(2 + 2.48414, abs=1e-5)
     assert (result.n_tasks, result.n_pairs) == (3, 7)
     assert result.excludes_zero is False
+
+
+def test_quantiles_that_are_written_down_are_those_of_scipy() -> None:
+    assert {df: float(stdtrit(df, 0.975)) for df in stats.QUANTILES} == stats.QUANTILES
 
 
 def test_only_common_seeds_are_paired() -> None:
