@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+PILLOWS = 75
+"""Pillow's quality of JPEG files where none is asked for."""
 
 
 class Named(Protocol):
@@ -59,6 +63,22 @@ class Split:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+def encoding(kinds: Mapping[str, int]) -> str:
+    """Say in which formats files are, and which of them JPEG has probably encoded a second time.
+
+    Args:
+        kinds: ``Example.kind`` -> number of files.
+    """
+    formats: Counter[str] = Counter()
+    for kind, count in kinds.items():
+        formats[kind.partition(" ")[0]] += count
+    text = ", ".join(f"{count:,} {name} files" for name, count in sorted(formats.items()))
+    again = sum(count for kind, count in kinds.items() if kind.endswith(f", quality {PILLOWS}"))
+    if again:
+        text += f"; {again:,} have Pillow's default quality, as images that were encoded again with loss"
+    return text
+
+
 @dataclass(frozen=True)
 class Contents:
     """A task, opened.
@@ -70,12 +90,15 @@ class Contents:
             all are.
         fingerprint: A hash of what the splits have where lists or archives decide it; what a killed run
             packed is kept only if it is the same.
+        jpeg: Says for the manifest how the files were encoded, by their kinds and how many there are of each;
+            not asked where nothing was decoded.
     """
 
     about: Mapping[str, Any]
     splits: Mapping[str, Callable[[], Split]]
     draws: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     fingerprint: str = ""
+    jpeg: Callable[[Mapping[str, int]], str] = encoding
 
 
 class Source(Protocol):

@@ -97,6 +97,11 @@ def pack_task(
     ordered: dict[str, Any] = {"splits": {name: splits[name] for name in source.counts(task)}}
     if contents.draws:
         ordered[DRAWS] = _write_draws(staging, contents.draws)
+    kinds: Counter[str] = Counter()
+    for entry in splits.values():
+        kinds.update(entry.get("files", {}))
+    if kinds:
+        head["jpeg"] = contents.jpeg(kinds)
     _write_json(staging / MANIFEST, head | ordered)
     (staging / PROGRESS).unlink(missing_ok=True)
     _move_folder(staging, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ class Picture(NamedTuple):
 
     Attributes:
         pixels: uint8 (C, H, W).
-        kind: Format and mode of the file, such as ``JPEG RGB`` or ``PNG L``.
+        kind: Format and mode of the file, such as ``PNG L``, and of a JPEG file its quality, such as
+            ``JPEG RGB, quality 75``, where its table of quantisation is the common one of a quality.
     """
 
     pixels: Pixels
@@ -57,7 +59,7 @@ def decode(content: bytes, *, size: int, channels: int, brightest: int = 255) ->
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            kind = f"{image.format} {image.mode}"
+            kind = f"{image.format} {image.mode}{_quality(image)}"
             converted = image.convert("RGB" if channels == 3 else "L")
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"not a complete image ({error})") from error
@@ -65,3 +67,21 @@ def decode(content: bytes, *, size: int, channels: int, brightest: int = 255) ->
         converted = converted.point([min(255, value * 255 // brightest) for value in range(256)])
     square = np.asarray(converted.resize((size, size), Image.Resampling.BICUBIC))
     return Picture(square.transpose(2, 0, 1) if channels == 3 else square[None], kind)
+
+
+def _quality(image: Image.Image) -> str:
+    table = getattr(image, "quantization", {}).get(0, ())
+    quality = _qualities().get(tuple(table))
+    return "" if quality is None else f", quality {quality}"
+
+
+@cache
+def _qualities() -> dict[tuple[int, ...], int]:
+    """Return the first table of quantisation -> the quality from which libjpeg makes it."""
+    found = {}
+    for quality in range(100, 0, -1):
+        file = io.BytesIO()
+        Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
+        with Image.open(file) as image:
+            found[tuple(image.quantization[0])] = quality  # type: ignore[attr-defined]
+    return found

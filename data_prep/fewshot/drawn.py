@@ -85,9 +85,10 @@ def _partition(
         shares = SPLIT_ANEW[task.name]
         every = joined([found[name] for name in ("train", "val", "test")])
         parts = split_anew(every.labels, (task.name,), shares)
+        fewest = np.bincount(found["train"].labels).min()
         note = (
-            "the official splits have too few training images a class for 16 shots; all images were split "
-            f"anew: of each class {shares[0]:.0%} train, {shares[1]:.0%} val, the rest test"
+            f"the official training images are {fewest} or more of each class; all images were split anew: "
+            f"of each class {shares[0]:.0%} train, {shares[1]:.0%} val, the rest test"
         )
         return {name: every.taken(index) for name, index in parts.items()}, [note]
     if "val" in found:

@@ -28,8 +28,8 @@ class FewShotFolder(RealFewShot):
         splits, draws, notes = read_set(folder, places, task)
         require_images(splits)
         about = self.about(
-            source={"kind": "published split lists", "folder": folder.name},
-            draw_source="published lists",
+            source={"kind": "split lists", "folder": folder.name},
+            draw_source="lists with the published names and counts",
             notes=notes,
         )
         openers = {name: self._opener(name, entries) for name, entries in splits.items()}

@@ -105,6 +105,7 @@ class WordPieces:
 
 
 PUBLISHED = "bert-base-uncased"
+PUBLISHED_SIZE = 30_522
 _ON_THE_HUB = (f"google-bert/{PUBLISHED}", PUBLISHED)
 
 
@@ -123,7 +124,10 @@ def published(data: Path, given: Path | None = None) -> WordPieces:
         return WordPieces(given.name, given)
     here = data / "weights" / PUBLISHED / "vocab.txt"
     if here.is_file():
-        return WordPieces(PUBLISHED, here)
+        words = WordPieces(PUBLISHED, here)
+        if len(words.vocabulary) != PUBLISHED_SIZE:  # whatever its folder is called
+            words.name = here.name
+        return words
     for name in _ON_THE_HUB:
         cached = huggingface_hub.try_to_load_from_cache(name, "vocab.txt")
         if isinstance(cached, str):

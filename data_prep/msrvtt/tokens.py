@@ -148,6 +148,7 @@ def _pairs(lines: list[str]) -> list[tuple[str, str]]:
 
 
 PUBLISHED = "clip-vit-base-patch32"
+PUBLISHED_SIZE = 49_408
 _ON_THE_HUB = f"openai/{PUBLISHED}"
 
 
@@ -165,10 +166,12 @@ def published(data: Path, given: Path | None = None) -> ClipTokens:
     if given is not None:
         return ClipTokens(given.name, given)
     here = data / "weights" / PUBLISHED
-    if (here / VOCABULARY).is_file():
-        return ClipTokens(PUBLISHED, here)
-    if (here / RELEASED).is_file():
-        return ClipTokens(PUBLISHED, here / RELEASED)
+    for name, path in ((VOCABULARY, here), (RELEASED, here / RELEASED)):
+        if (here / name).is_file():
+            words = ClipTokens(PUBLISHED, path)
+            if len(words.vocabulary) != PUBLISHED_SIZE:  # whatever its folder is called
+                words.name = name
+            return words
     cached = [huggingface_hub.try_to_load_from_cache(_ON_THE_HUB, n) for n in (VOCABULARY, MERGES)]
     if all(isinstance(path, str) for path in cached):
         return ClipTokens(PUBLISHED, Path(str(cached[0])).parent)

@@ -1,7 +1,7 @@
 """VTAB-1K from exported files: the layout that the PETL repositories share since NOAH.
 
 ``ROOT/<data set>/{train800,val200,train800val200,test}.txt`` and images below ``images/``; a line is a
-path and a label. The images are JPEG files that were encoded again when TFDS was exported.
+path and a label. The usual copies are JPEG files, which were encoded again when TFDS was exported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from data_prep.vtab1k.source import SIZE, RealData
 from data_prep.vtab1k.tasks import SPLITS, Task
 
 JOINED = "train800val200"
-JPEG = "JPEG files, encoded again with loss when TFDS was exported (Pillow's default quality)"
 
 
 class Folder(RealData):
@@ -44,7 +43,6 @@ class Folder(RealData):
         about = self.about(
             task,
             class_names=list(task.class_names) if task.class_names else None,
-            jpeg=JPEG,
             source={"kind": "list files", "folder": folder.name},
             notes=notes,
         )

@@ -16,7 +16,9 @@ SPLITS = ("train800", "val200", "test")
 
 ORIGINAL = "the data set's own image files, unchanged"
 LOSSLESS = "arrays without loss, as PNG"
-AGAIN = "JPEG files, encoded again with loss by TFDS (quality 72)"
+AGAIN = "JPEG files, encoded again with loss by TFDS"
+STORED_AS = {LOSSLESS: "PNG", AGAIN: "JPEG"}
+"""The format of the files where that is so."""
 
 
 @dataclass(frozen=True, kw_only=True)

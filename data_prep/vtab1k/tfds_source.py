@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from data_prep.contents import Contents, Example, Split
+from data_prep.contents import Contents, Example, Split, encoding
 from data_prep.errors import DataError
 from data_prep.pictures import decode
 from data_prep.vtab1k.source import SIZE, RealData
-from data_prep.vtab1k.tasks import Task
+from data_prep.vtab1k.tasks import AGAIN, STORED_AS, Task
 
 FORMAT = "array_record"
 INSTALL = "pip install -e '.[data]'"
@@ -78,12 +78,11 @@ class Tfds(RealData):
         about = self.about(
             task,
             class_names=list(task.class_names or names or []) or None,
-            jpeg=task.jpeg,
             source=self._origin(task),
             notes=[] if task.drift is None else [task.drift],
         )
         splits = {name: self._opener(builder, task, where) for name, where in task.slices.items()}
-        return Contents(about, splits)
+        return Contents(about, splits, jpeg=lambda kinds: jpeg_of(task, kinds))
 
     def prepared(self, task: Builder) -> Any:
         """Return TFDS' builder of a data set, prepared; ``task`` names it.
@@ -179,6 +178,15 @@ class Tfds(RealData):
             return Example(picture.pixels, task.rule(example), picture.kind)
         except (DataError, ValueError) as error:
             raise DataError(f"{task.builder}, {where}, example {index}: {error}") from error
+
+
+def jpeg_of(task: Task, kinds: Mapping[str, int]) -> str:
+    """Return what TFDS does to a task's images, unless the files that it has stored say otherwise."""
+    if not all(kind.startswith(STORED_AS.get(task.jpeg, "")) for kind in kinds):
+        return f"{encoding(kinds)}; not as expected of TFDS: {task.jpeg}"
+    qualities = {kind.partition(", ")[2] for kind in kinds}
+    is_told = task.jpeg == AGAIN and len(qualities) == 1 and "" not in qualities
+    return f"{task.jpeg} ({qualities.pop()})" if is_told else task.jpeg
 
 
 def stored(builder: Any, where: str) -> Any:

@@ -80,7 +80,8 @@ def test_lists_are_packed_as_they_are(tree, capsys):
     assert "1 prepared" in out
     folder = tree[1] / "folder" / "fewshot" / "pets"
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["draw_source"] == "published lists"
+    assert manifest["draw_source"] == "lists with the published names and counts"
+    assert "JPEG files" in manifest["jpeg"]
     assert (manifest["image_size"], manifest["train_size"]) == (28, 48)
     assert manifest["resize"]["size"] == [32, 32]
     pool, test = load_file(folder / "train.safetensors"), load_file(folder / "test.safetensors")

@@ -298,6 +298,8 @@ def test_a_vocabulary_that_is_not_there_or_is_none(capsys, root, tmp_path, monke
     local.parent.mkdir(parents=True)
     local.write_bytes(VOCABULARY.read_bytes())
     assert _run(capsys, *options)[0] == 0
+    manifest = json.loads((data / "folder" / "flickr30k" / "manifest.json").read_text())
+    assert manifest["tokenizer"]["name"] == "vocab.txt"  # and not BERT's, which has other pieces
 
 
 MEASURE = """

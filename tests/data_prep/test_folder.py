@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.training.data import fingerprint
 from data_prep import cli, pack
 from data_prep.sources import make_source
 from data_prep.vtab1k import TASKS, folder_source
 from data_prep.vtab1k import source as real
 from data_prep.vtab1k.folder_source import Folder
+from data_prep.vtab1k.tasks import AGAIN, LOSSLESS, ORIGINAL
+from data_prep.vtab1k.tfds_source import jpeg_of
 
 _spec = importlib.util.spec_from_file_location("exported", Path(__file__).with_name("exported.py"))
 exported = importlib.util.module_from_spec(_spec)
@@ -87,14 +90,16 @@ def test_manifest_says_what_was_packed(capsys, tree):
     assert manifest["image_size"] == 32
     assert manifest["resize"]["interpolation"] == "bicubic"
     assert manifest["resize"]["library"].startswith("pillow ")
-    assert "encoded again with loss" in manifest["jpeg"]
+    assert manifest["jpeg"] == (
+        "22 JPEG files; 22 have Pillow's default quality, as images that were encoded again with loss"
+    )
     assert manifest["source"] == {"kind": "list files", "folder": "dtd"}
     assert manifest["notes"] == []
     assert str(tree[0].parent) not in json.dumps(manifest)
     for split, count in exported.SMALL.items():
         entry = manifest["splits"][split]
         assert entry["n"] == count == sum(entry["class_counts"])
-        assert entry["files"] == {"JPEG RGB": count}
+        assert entry["files"] == {"JPEG RGB, quality 75": count}
 
 
 def test_grey_cmyk_palette_and_alpha_are_converted_and_counted(capsys, tree, small):
@@ -113,7 +118,73 @@ def test_grey_cmyk_palette_and_alpha_are_converted_and_counted(capsys, tree, sma
         assert np.abs(mean - (200, 100, 50)).max() < 8, row
     manifest = pack.read_manifest(tree[1] / "folder" / "vtab1k" / "dtd")
     files = manifest["splits"]["test"]["files"]
-    assert files == {"JPEG CMYK": 1, "JPEG L": 1, "JPEG RGB": 2, "PNG P": 1, "PNG RGBA": 1}
+    assert files == {
+        "JPEG CMYK, quality 75": 1,
+        "JPEG L, quality 75": 1,
+        "JPEG RGB, quality 75": 2,
+        "PNG P": 1,
+        "PNG RGBA": 1,
+    }
+
+
+def own_table(image, path):
+    image.save(path, qtables=[[3] * 64, [5] * 64])
+
+
+@pytest.mark.parametrize(
+    ("save", "expected"),
+    [
+        (lambda image, path: image.save(path, format="PNG"), "22 PNG files"),
+        (lambda image, path: image.save(path, format="BMP"), "22 BMP files"),
+        (lambda image, path: image.save(path, format="WEBP"), "22 WEBP files"),
+        (lambda image, path: image.save(path, quality=95), "22 JPEG files"),
+        (own_table, "22 JPEG files"),
+    ],
+    ids=["png", "bmp", "webp", "jpeg of quality 95", "jpeg with its own table"],
+)
+def test_manifest_and_record_say_what_the_files_are(capsys, tree, save, expected):
+    for path in (tree[0] / "images").rglob("*.jpg"):
+        with Image.open(path) as image:
+            image.load()
+        save(image, path)
+    assert _prepare(capsys, tree)[0] == 0
+    folder = tree[1] / "folder" / "vtab1k" / "dtd"
+    assert pack.read_manifest(folder)["jpeg"] == expected
+    assert fingerprint(folder)["jpeg"] == expected
+
+
+def test_files_of_several_kinds_are_counted(capsys, tree):
+    for path in (tree[0] / "images" / "test").glob("*.jpg"):
+        Image.new("RGB", (9, 9)).save(path, format="PNG")
+    assert _prepare(capsys, tree)[0] == 0
+    assert pack.read_manifest(tree[1] / "folder" / "vtab1k" / "dtd")["jpeg"] == (
+        "16 JPEG files, 6 PNG files; 16 have Pillow's default quality, as images that were encoded again "
+        "with loss"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "expected"),
+    [
+        ("cifar100", {"PNG RGB": 3}, LOSSLESS),
+        (
+            "cifar100",
+            {"PNG RGB": 3, "JPEG RGB": 1},
+            "1 JPEG files, 3 PNG files; not as expected of",
+        ),
+        ("sun397", {"JPEG RGB, quality 95": 3}, f"{AGAIN} (quality 95)"),
+        ("sun397", {"JPEG RGB, quality 95": 3, "JPEG RGB": 1}, AGAIN),
+        (
+            "sun397",
+            {"PNG RGB": 3},
+            "3 PNG files; not as expected of TFDS: JPEG files, encoded again",
+        ),
+        ("dtd", {"JPEG RGB": 2, "PNG L": 1}, ORIGINAL),
+    ],
+)
+def test_what_tfds_does_is_said_if_its_files_are_so(name, kinds, expected, small):
+    found = jpeg_of(small[name], kinds)
+    assert found == expected or (found.startswith(expected) and "not as expected of TFDS" in found)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
