@@ -7,27 +7,21 @@ reads every token of every hidden state, 2 MB a frame on ViT-B/32, which is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.msrvtt.data import EVALUATED_CAPTIONS, EVALUATED_CLIPS, Split, pairs_of
-from benchmarks.msrvtt.loss import contrastive_loss
-from benchmarks.msrvtt.model import Batch, CLIP4Clip
-from benchmarks.training.caching import Kept, room
-from benchmarks.training.precision import Precision
+from benchmarks.msrvtt.data import EVALUATED_CAPTIONS, EVALUATED_CLIPS, Split
+from benchmarks.msrvtt.model import CLIP4Clip
+from benchmarks.training.caching import room
 from resora.petl import Method
 from resora.petl.layers.hidden_states import SideNetwork
 from resora.petl.layers.ladder import vector_of
 from resora.petl.lst import LST
 from resora.petl.partial import Partial
-
-if TYPE_CHECKING:
-    from benchmarks.msrvtt.problem import VideoTextRetrieval
 
 
 class FrozenTower:
@@ -101,78 +95,14 @@ class KeptSplit(Split):
         return self.tokens[index.to(self.tokens.device)]
 
 
-class CachedPairs(Kept):
-    """Video-text retrieval that is given vectors in the place of frames and tokens, where they are kept."""
-
-    problem: VideoTextRetrieval
-
-    def __init__(
-        self,
-        problem: VideoTextRetrieval,
-        rest: AfterTowers,
-        features: Mapping[str, KeptSplit],
-        seconds: float,
-    ) -> None:
-        """Put vectors in the place of frames and tokens; ``rest`` is what the model computes from them."""
-        super().__init__(problem, features, seconds)
-        self.rest = rest
-
-    def batches(self, seed: int) -> Iterator[Batch]:
-        """Iterate the problem's batches."""
-        if "train" not in self.features:
-            yield from self.problem.batches(seed)
-            return
-        for index in self.problem.order(seed):
-            yield pairs_of(self.features["train"], index)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the contrastive loss of a batch."""
-        if "train" not in self.features:
-            return self.problem.loss(model, batch)
-        return contrastive_loss(self.rest.logits(self.rest.encode(batch)))
-
-    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
-        """Return the problem's metrics."""
-        return self.problem.metrics_by(
-            lambda name, split: (
-                (self.rest, self.features[name]) if name in self.features else (model, split)
-            )
-        )
-
-
-def kept_pairs(
-    problem: VideoTextRetrieval, model: CLIP4Clip, method: Method, precision: Precision
-) -> CachedPairs | None:
-    """Compute the cached features of each split; None if a tower is not frozen.
-
-    Args:
-        problem: Frames and captions.
-        model: The adapted model.
-        method: What adapted it.
-        precision: What its forward pass computes in.
-    """
-    started = perf_counter()
+def is_cached(model: CLIP4Clip, method: Method) -> bool:
+    """Whether both towers are frozen and without noise, so that their features can be cached."""
     is_frozen = type(method) is LST or (type(method) is Partial and not method.blocks)
-    noise = [
-        getattr(model.clip.config, f"{tower}_config").attention_dropout
-        for tower in ("vision", "text")
-    ]
-    if not is_frozen or any(noise):
-        return None
-    rest, kept = AfterTowers(model), {}
-    model.eval()
-    for name in ("train", "val", "test"):
-        split: Split | None = getattr(problem, name)
-        if split is None:
-            continue
-        with torch.no_grad(), precision.forward(problem.device):
-            found = _kept(problem.device, model, rest, split)
-        if found is not None:
-            kept[name] = found
-    return CachedPairs(problem, rest, kept, perf_counter() - started) if kept else None
+    configs = (getattr(model.clip.config, f"{tower}_config") for tower in ("vision", "text"))
+    return is_frozen and not any(config.attention_dropout for config in configs)
 
 
-def _kept(device: str, model: CLIP4Clip, rest: AfterTowers, split: Split) -> KeptSplit | None:
+def kept_split(device: str, model: CLIP4Clip, rest: AfterTowers, split: Split) -> KeptSplit | None:
     """Return a split as vectors; None if they take more than there is room for."""
     counts = split.frames.counts[split.clips]
     frames = _joined(

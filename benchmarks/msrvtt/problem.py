@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from benchmarks.harness.context import Context
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.spec import Config
 from benchmarks.msrvtt import clip, data, processes
-from benchmarks.msrvtt.features import CachedPairs, kept_pairs
+from benchmarks.msrvtt.features import AfterTowers, KeptSplit, is_cached, kept_split
 from benchmarks.msrvtt.heads import make_head
 from benchmarks.msrvtt.loss import LARGEST_SCALE, contrastive_loss
 from benchmarks.msrvtt.model import Batch, CLIP4Clip, padded
+from benchmarks.training.caching import Kept
 from benchmarks.training.classification import weight_files
 from benchmarks.training.data import manifest_of
 from benchmarks.training.precision import Precision
@@ -202,9 +204,20 @@ class VideoTextRetrieval(Pairs):
     ) -> CachedPairs | None:
         """Compute cached features of the frozen towers, once; in one process only."""
         assert isinstance(model, CLIP4Clip)
-        if self.config["training"]["processes"] > 1:
+        if self.config["training"]["processes"] > 1 or not is_cached(model, method):
             return None
-        return kept_pairs(self, model, method, precision)
+        started = perf_counter()
+        rest, kept = AfterTowers(model), {}
+        model.eval()
+        for name in ("train", "val", "test"):
+            split: data.Split | None = getattr(self, name)
+            if split is None:
+                continue
+            with torch.no_grad(), precision.forward(self.device):
+                found = kept_split(self.device, model, rest, split)
+            if found is not None:
+                kept[name] = found
+        return CachedPairs(self, rest, kept, perf_counter() - started) if kept else None
 
     def probe(self, model: nn.Module) -> None:
         """Run the towers forward on the pairs on which redundancy is measured."""
@@ -281,4 +294,43 @@ def check_fit(folder: Path, backbone: str) -> None:
     if said["text_length"] > towers.longest:
         raise UsageError(
             f"captions in {folder} have up to {said['text_length']} tokens, {backbone} takes {towers.longest}"
+        )
+
+
+class CachedPairs(Kept):
+    """Video-text retrieval that is given vectors in the place of frames and tokens, where they are kept."""
+
+    problem: VideoTextRetrieval
+
+    def __init__(
+        self,
+        problem: VideoTextRetrieval,
+        rest: AfterTowers,
+        features: Mapping[str, KeptSplit],
+        seconds: float,
+    ) -> None:
+        """Put vectors in the place of frames and tokens; ``rest`` is what the model computes from them."""
+        super().__init__(problem, features, seconds)
+        self.rest = rest
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Iterate the problem's batches."""
+        if "train" not in self.features:
+            yield from self.problem.batches(seed)
+            return
+        for index in self.problem.order(seed):
+            yield data.pairs_of(self.features["train"], index)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the contrastive loss of a batch."""
+        if "train" not in self.features:
+            return self.problem.loss(model, batch)
+        return contrastive_loss(self.rest.logits(self.rest.encode(batch)))
+
+    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
+        """Return the problem's metrics."""
+        return self.problem.metrics_by(
+            lambda name, split: (
+                (self.rest, self.features[name]) if name in self.features else (model, split)
+            )
         )

@@ -7,11 +7,10 @@ model computes from a kept feature is what it computes from the image: the same 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,6 @@ from torch import Tensor, nn
 from benchmarks.training.cuts import Cut, Watched
 from benchmarks.training.data import Images, Stream
 from benchmarks.training.trainer import Plan, Problem
-
-if TYPE_CHECKING:
-    from benchmarks.training.classification import ImageClassification
 
 MOST_BYTES = 2 * 2**30
 """Largest main memory for the features of one split; larger ones are not cached."""
@@ -100,44 +96,6 @@ class Kept(Problem):
         """Say what the problem says."""
         reason: str | None = self.problem.why_diverged(losses, is_last=is_last)
         return reason
-
-
-class CachedProblem(Kept):
-    """Image classification that is given features in the place of images, where they are kept."""
-
-    problem: ImageClassification
-
-    def __init__(
-        self,
-        problem: ImageClassification,
-        tail: nn.Module,
-        features: Mapping[str, Features],
-        seconds: float,
-    ) -> None:
-        """Put features in the place of images; ``tail`` is what the model computes from them."""
-        super().__init__(problem, features, seconds)
-        self.tail = tail
-
-    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Iterate the problem's batches: of features, if those of training images are kept."""
-        problem = copy.copy(self.problem)
-        problem.train = self.features.get("train", problem.train)
-        return problem.batches(seed)
-
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the problem's loss of a batch."""
-        return self.problem.loss(self.tail if "train" in self.features else model, batch)
-
-    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
-        """Return the problem's metrics."""
-        found: dict[str, float | None] = {}
-        for split in ("val", "test"):
-            images = self.features.get(split, getattr(self.problem, split))
-            computed_by = self.tail if split in self.features else model
-            found[f"{split}_{self.problem.metric}"] = (
-                None if images is None else self.problem.accuracy(computed_by, images, split)
-            )
-        return found
 
 
 def features_of(model: nn.Module, cut: Cut, images: Images | Stream, size: int) -> Features | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,7 +17,7 @@ from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
-from benchmarks.training.caching import CachedProblem, Features, features_of
+from benchmarks.training.caching import Features, Kept, features_of
 from benchmarks.training.cuts import cut_of, is_noisy
 from benchmarks.training.data import (
     EVALUATION_BATCH,
@@ -184,3 +185,41 @@ class ImageClassification(Problem):
             finite.append(logits.isfinite().all(1))
         require_rows(torch.cat(finite), f"{place}: the logits")
         return correct.item() / len(images)
+
+
+class CachedProblem(Kept):
+    """Image classification that is given features in the place of images, where they are kept."""
+
+    problem: ImageClassification
+
+    def __init__(
+        self,
+        problem: ImageClassification,
+        tail: nn.Module,
+        features: Mapping[str, Features],
+        seconds: float,
+    ) -> None:
+        """Put features in the place of images; ``tail`` is what the model computes from them."""
+        super().__init__(problem, features, seconds)
+        self.tail = tail
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Iterate the problem's batches: of features, if those of training images are kept."""
+        problem = copy.copy(self.problem)
+        problem.train = self.features.get("train", problem.train)
+        return problem.batches(seed)
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the problem's loss of a batch."""
+        return self.problem.loss(self.tail if "train" in self.features else model, batch)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float | None]:
+        """Return the problem's metrics."""
+        found: dict[str, float | None] = {}
+        for split in ("val", "test"):
+            images = self.features.get(split, getattr(self.problem, split))
+            computed_by = self.tail if split in self.features else model
+            found[f"{split}_{self.problem.metric}"] = (
+                None if images is None else self.problem.accuracy(computed_by, images, split)
+            )
+        return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,6 @@ from benchmarks.training.precision import FP32, Precision
 from resora.adapted import adapter_state, load_adapter_state
 from resora.petl import Method
 from resora.samples import Mask
-
-if TYPE_CHECKING:
-    from benchmarks.training.caching import Kept
 
 DECAY = 0.1
 """What a step of the schedule leaves of the learning rate."""
@@ -68,7 +65,9 @@ class Problem(Protocol):
         """Change the model after a step of the optimizer."""
         del model
 
-    def keep_features(self, model: nn.Module, method: Method, precision: Precision) -> Kept | None:
+    def keep_features(
+        self, model: nn.Module, method: Method, precision: Precision
+    ) -> Cached | None:
         """Compute cached features of the frozen parts of a model; None if nothing can be cached.
 
         Args:
@@ -93,6 +92,16 @@ class Problem(Protocol):
             f"the training loss ended at {losses[-1]:.3g}, over ten times that of knowing nothing "
             f"({self.chance_loss:.3g})"
         )
+
+
+class Cached(Problem, Protocol):
+    """A problem that gives cached features in the place of examples."""
+
+    features: Mapping[str, Any]
+    """By split, those that are cached."""
+
+    seconds: float
+    """What computing them took."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,12 +24,11 @@ from benchmarks.harness.record import Outcome
 from benchmarks.harness.seeding import seed_for
 from benchmarks.harness.spec import Config, config_hash
 from benchmarks.training import checkpoint
-from benchmarks.training.caching import Kept
 from benchmarks.training.classification import ImageClassification
 from benchmarks.training.finite import require_finite_values
 from benchmarks.training.precision import Precision, hold_in_half
 from benchmarks.training.search import search_subnet
-from benchmarks.training.trainer import Plan, Problem, Progress, Stage
+from benchmarks.training.trainer import Cached, Plan, Problem, Progress, Stage
 from benchmarks.weights import Weights
 from resora import ReSoRA
 from resora.discovery import NoLowRankLayer
@@ -128,7 +127,7 @@ class Run:
     stage: int
     stage1: dict[str, Any] | None
     search: dict[str, Any]
-    cached: Kept | None
+    cached: Cached | None
     redundancy: dict[str, Any] | None
     seconds: float
 
@@ -362,7 +361,7 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _cached(problem: Kept | None) -> dict[str, Any] | None:
+def _cached(problem: Cached | None) -> dict[str, Any] | None:
     """Say which splits are features, and what computing them took; training seconds are without it."""
     if problem is None:
         return None
