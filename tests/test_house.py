@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -292,3 +293,31 @@ def test_the_citation_has_the_version_of_the_package():
 def test_every_progress_bar_is_that_of_data_prep():
     users = [where(path) for path in python_files(*PACKAGES) if "tqdm" in path.read_text("utf-8")]
     assert users == ["data_prep/progress.py"]
+
+
+def test_no_module_imports_itself_in_a_circle():
+    """Also none for its types alone; an import inside a function is none, since nobody waits for it."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in python_files(*PACKAGES)
+        if path.name != "__init__.py"
+    }
+    needs = {}
+    for name, path in modules.items():
+        inside = {
+            id(node)
+            for function in ast.walk(parsed(path))
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+            for node in ast.walk(function)
+        }
+        needs[name] = {
+            found
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.ImportFrom) and node.module and id(node) not in inside
+            for found in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            if found in modules
+        }
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from resora.petl.base import Method
-
 ATTRIBUTE = "_resora_applied"
 SAMPLED = 256
 """Values of each tensor that enter a fingerprint. Two trainings differ in all of their values."""
+
+
+class Adapting(Protocol):
+    """What this package needs of a method of ``resora.petl``, which itself needs this package."""
+
+    changes_backbone: ClassVar[bool]
+    """Whether the method changes values of the backbone."""
+
+    is_mergeable: ClassVar[bool]
+    """Whether ``resora.merge`` can fold the method in."""
+
+    def adapt(self, model: nn.Module, head: str) -> None:
+        """Change a model in place."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the options by name, as they can be stored in JSON."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +41,12 @@ class Applied:
             without values (on the meta device).
     """
 
-    method: Method
+    method: Adapting
     head: str
     backbone: str
 
 
-def name_of(method: Method) -> str:
+def name_of(method: Adapting) -> str:
     """Return the name by which ``make_method`` knows a method, such as ``lora-r8``."""
     family = type(method).__module__.rpartition(".")[2].replace("_", "-")
     rank = getattr(method, "rank", None)
@@ -55,7 +68,7 @@ def check_plain(model: nn.Module) -> None:
         )
 
 
-def remember(model: nn.Module, method: Method, head: str) -> None:
+def remember(model: nn.Module, method: Adapting, head: str) -> None:
     """Note on ``model`` that ``method`` is applied to it now."""
     vars(model)[ATTRIBUTE] = Applied(method, head, fingerprint(model, head))
 

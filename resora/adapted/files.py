@@ -14,18 +14,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from resora.adapted.applied import Applied, applied_to, fingerprint, name_of
+from resora.adapted.applied import Adapting, Applied, applied_to, fingerprint, name_of
 from resora.adapted.state import adapter_state, copy_into
 from resora.adapted.structure import restored_on_failure
 from resora.adapted.values import check_finite, sha256_of
-
-if TYPE_CHECKING:
-    from resora.petl.base import Method
 
 FORMAT = "resora.adapter/1"
 KEY = "resora"
@@ -105,7 +102,7 @@ def load(model: nn.Module, path: str | os.PathLike[str]) -> Applied:
 
 
 def adapt_with(
-    model: nn.Module, method: Method, head: str, tensors: Mapping[str, Tensor]
+    model: nn.Module, method: Adapting, head: str, tensors: Mapping[str, Tensor]
 ) -> Applied:
     """Adapt a plain model, and copy tensors by name into its trained part and its head."""
     with restored_on_failure(model, all_values=method.changes_backbone):
@@ -245,7 +242,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _rebuilt(saved: _Saved, tensors: Mapping[str, Tensor]) -> Method:
+def _rebuilt(saved: _Saved, tensors: Mapping[str, Tensor]) -> Adapting:
     from resora.petl import make_method  # which itself needs this package
 
     try:
@@ -266,7 +263,7 @@ def _rebuilt(saved: _Saved, tensors: Mapping[str, Tensor]) -> Method:
     return method
 
 
-def _differing(saved: _Saved, method: Method) -> dict[str, Any]:
+def _differing(saved: _Saved, method: Adapting) -> dict[str, Any]:
     """Return the options of the file that are not those of a method, as JSON has them."""
     options = json.loads(json.dumps(method.options()))
     return {name: one for name, one in saved.options.items() if options.get(name) != one}
