@@ -134,7 +134,7 @@ def _tasks_legend(part: Part) -> Iterator[str]:
     yield STATES
     if part.table.layout == "tasks" and part.table.name in published.names():
         checks = check_averages(published.load(part.table.name))
-        wrong = dict.fromkeys(check.method for check in checks if not check.follows)
+        wrong = dict.fromkeys(check.row for check in checks if not check.follows)
         if wrong:
             yield (
                 f"The paper's averages do not follow from its cells in {', '.join(wrong)} "

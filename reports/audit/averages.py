@@ -19,18 +19,20 @@ accuracies, whatever their arrows say. As such their averages follow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum
 from fractions import Fraction
 
 from reports import published
-from reports.published import Part, PartedTable, PartRow, PublishedRow, PublishedTable
+from reports.audit.check import VIT, Check, Listing, Section, Standing
+from reports.published import PartedTable, PublishedRow, PublishedTable
 
 HALF_DIGIT = Fraction(1, 20)
 PRINTED_DIGIT = Decimal("0.1")
 GROUPS = ("natural", "specialized", "structured")
 """The columns of Tables 3 and 4 that hold the means of the groups."""
+OF_CELLS = {"average": "group means", "all_set_average": "all tasks"}
+READ_AS_ACCURACIES = "the row is read as accuracies, whatever its arrows say"
 
 
 class Verdict(Enum):
@@ -41,89 +43,77 @@ class Verdict(Enum):
     IMPOSSIBLE = "does not follow, beyond the rounding of the cells"
 
 
-@dataclass(frozen=True, kw_only=True)
-class AverageCheck:
-    """One printed average beside the one its cells give.
-
-    Attributes:
-        table: Name of the table.
-        part: Heading of a part of it; empty where there are none.
-        method: Name of the method.
-        average: ``average``: of the group means; ``all_set_average``: of all cells.
-        printed: The printed number.
-        recomputed: The exact mean of the printed cells.
-        verdict: How the two compare.
-    """
-
-    table: str
-    part: str = ""
-    method: str
-    average: str
-    printed: Decimal
-    recomputed: Fraction
-    verdict: Verdict
-
-    @property
-    def follows(self) -> bool:
-        """Whether the printed number is the one the cells give, to its printed digit."""
-        return self.verdict is Verdict.FOLLOWS
-
-
-def check_all() -> list[AverageCheck]:
-    """Recompute every average that the paper prints beside cells or group means: Tables 2 to 5."""
-    return [
+def listing() -> Listing:
+    """The averages that do not follow."""
+    checks = [
         *check_averages(published.load("table2")),
         *check_group_means(published.load_parts("table3")),
         *check_group_means(published.load_parts("table4")),
         *check_averages(published.load("table5")),
     ]
+    wrong = [one for one in checks if not one.follows]
+    section = Section(
+        title="Averages that do not follow from their cells: Tables 2, 3, 4 and 5",
+        headings=("table", "row", "mean of", "printed", "recomputed", "verdict"),
+        right=("printed", "recomputed"),
+        rows=[
+            (one.table, one.row, OF_CELLS[one.what], one.printed, one.recomputed, one.verdict)
+            for one in wrong
+        ],
+    )
+    return Listing(
+        title="Averages: printed, and recomputed from the cells beside them",
+        sections=[section],
+        closing=f"{len(wrong)} of {len(checks)} printed averages do not follow from their cells",
+        checks=checks,
+    )
 
 
-def check_averages(table: PublishedTable) -> list[AverageCheck]:
+def check_averages(table: PublishedTable) -> list[Check]:
     """Recompute both averages of every row: of the group means and of all tasks."""
-    return [
-        _check(table, row, average)
-        for row in table.rows
-        for average in ("average", "all_set_average")
-    ]
+    found = []
+    for row in table.rows:
+        for what in OF_CELLS:
+            printed, recomputed = getattr(row, what), recompute(table, row, what)
+            verdict = judge(printed, recomputed)
+            if printed == _change_of_rounded_averages(table, row, what):
+                verdict = Verdict.FOLLOWS
+            found.append(_check(table.name, VIT, row.method, what, printed, recomputed, verdict))
+    return found
 
 
-def check_group_means(table: PartedTable) -> list[AverageCheck]:
+def check_group_means(table: PartedTable) -> list[Check]:
     """Hold the average of every row against its three printed group means."""
-    return [_check_row(table, part, row) for part in table.parts for row in part.rows]
+    found = []
+    for part in table.parts:
+        for row in part.rows:
+            printed = row.number("average")
+            recomputed = mean([Fraction(row.number(group)) for group in GROUPS])
+            at = (table.name, part.name, row.method, "average")
+            found.append(_check(*at, printed, recomputed, judge(printed, recomputed)))
+    return found
 
 
-def _check_row(table: PartedTable, part: Part, row: PartRow) -> AverageCheck:
-    printed = row.number("average")
-    recomputed = mean([Fraction(row.number(group)) for group in GROUPS])
-    return AverageCheck(
-        table=table.name,
-        part=part.name,
-        method=row.method,
-        average="average",
-        printed=printed,
-        recomputed=recomputed,
-        verdict=_verdict(printed, recomputed),
+def _check(
+    table: str,
+    part: str,
+    row: str,
+    what: str,
+    printed: Decimal,
+    recomputed: Fraction,
+    verdict: Verdict,
+) -> Check:
+    return Check(
+        *("averages", table, part, row, what, str(printed), f"{float(recomputed):.3f}"),
+        recomputed_from=f"mean of {OF_CELLS[what]}",
+        verdict=verdict.value,
+        reason=READ_AS_ACCURACIES if table == "table3" and "+" in row else "",
+        standing=Standing.FOLLOWS if verdict is Verdict.FOLLOWS else Standing.DOES_NOT,
     )
 
 
-def _check(table: PublishedTable, row: PublishedRow, average: str) -> AverageCheck:
-    printed: Decimal = getattr(row, average)
-    recomputed = recompute(table, row, average)
-    verdict = _verdict(printed, recomputed)
-    if printed == _change_of_rounded_averages(table, row, average):
-        verdict = Verdict.FOLLOWS
-    return AverageCheck(
-        table=table.name,
-        method=row.method,
-        average=average,
-        printed=printed,
-        recomputed=recomputed,
-        verdict=verdict,
-    )
-
-
-def _verdict(printed: Decimal, recomputed: Fraction) -> Verdict:
+def judge(printed: Decimal, recomputed: Fraction) -> Verdict:
+    """How far a printed average is from the mean of its cells."""
     distance = abs(recomputed - Fraction(printed))
     if distance <= HALF_DIGIT:
         return Verdict.FOLLOWS

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from typing import NamedTuple
 
-from reports.audit.check import VIT
+from reports.audit.check import VIT, Check, Standing
 from reports.published import PublishedRow, PublishedTable, parse_printed
 
 
@@ -21,20 +19,12 @@ class Verdict(Enum):
     REPEATS = "repeats another row"
     DIFFERS = "differs"
 
-    @property
-    def does_agree(self) -> bool:
-        """Whether the two can be the same number."""
-        return self in (Verdict.AGREES, Verdict.WITHIN_ROUNDING)
+
+AGREE = (Verdict.AGREES.value, Verdict.WITHIN_ROUNDING.value)
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far two printed numbers may be apart.
-
-    Attributes:
-        exact: Up to here they agree.
-        rounding: Up to here they agree within rounding.
-    """
+class Tolerance(NamedTuple):
+    """How far two printed numbers may be apart: to agree, and to agree within rounding."""
 
     exact: Fraction
     rounding: Fraction
@@ -72,40 +62,6 @@ class Place(NamedTuple):
     part: str = VIT
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delta:
-    """A printed number and what it is held against.
-
-    Attributes:
-        place: Where it is printed.
-        printed: As printed.
-        recomputed: What it is held against, with the digits that it has.
-        source: Where that comes from.
-        verdict: How the two compare.
-        reason: What is known about it; empty where nothing is.
-    """
-
-    place: Place
-    printed: str
-    recomputed: str
-    source: str
-    verdict: Verdict
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Some printed numbers held against others.
-
-    Attributes:
-        title: What is held against what.
-        deltas: One number each.
-    """
-
-    title: str
-    deltas: tuple[Delta, ...]
-
-
 def hold(
     place: Place,
     printed: str,
@@ -115,48 +71,28 @@ def hold(
     tolerance: Tolerance = COPY,
     remark: str = "",
     reason: str = "",
-) -> Delta:
-    """Hold a printed number, whose arrow is a sign, against another.
-
-    Args:
-        place: Where it is printed.
-        printed: As printed.
-        other: The other number.
-        source: Where that comes from.
-        tolerance: How far they may be apart.
-        remark: What there is to say if they agree.
-        reason: What there is to say if they do not.
-    """
+) -> Check:
+    """Hold a printed number, whose arrow is a sign, against another; ``remark``: said if they agree."""
     verdict = judge(Fraction(parse_printed(printed)), Fraction(other), tolerance)
     shown = str(other) if isinstance(other, Decimal) else f"{float(other):.3f}"
-    return Delta(
-        place=place,
-        printed=printed,
-        recomputed=shown,
-        source=source,
-        verdict=verdict,
-        reason=remark if verdict.does_agree else reason,
+    said = remark if verdict.value in AGREE else reason
+    return found(place, printed, shown, source, verdict, said)
+
+
+def found(
+    place: Place, printed: str, recomputed: str, source: str, verdict: Verdict, reason: str
+) -> Check:
+    """What was found of a printed number."""
+    return Check(
+        *("deltas", place.table, place.part, place.row, place.what, printed, recomputed, source),
+        verdict=verdict.value,
+        reason=reason,
+        standing=Standing.FOLLOWS if verdict.value in AGREE else Standing.DOES_NOT,
     )
 
 
 def row_of(table: PublishedTable, method: str) -> PublishedRow:
     """The row of a method, as printed, which has to be there."""
     row = table.row(method)
-    if row is None:
-        raise ValueError(f"{table.name} has no row {method!r}")
+    assert row is not None, (table.name, method)
     return row
-
-
-def titled(table: str) -> str:
-    """``Table 2`` for ``table2``."""
-    return f"Table {table.removeprefix('table')}"
-
-
-def added(base: Decimal, change: Decimal) -> str:
-    """A sum as it is written: ``73.7 + 0.2``, ``94.1 - 0.2``."""
-    return f"{base} {'-' if change < 0 else '+'} {abs(change)}"
-
-
-def all_agree(deltas: Iterable[Delta]) -> bool:
-    """Whether every number agrees, to the digit."""
-    return all(delta.verdict is Verdict.AGREES for delta in deltas)

@@ -7,16 +7,20 @@ Counted are matrix products. What is left out (head, LayerNorms, biases, softmax
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
 from reports import published
 from reports.audit.arithmetic import evaluate
-from reports.audit.counting import Setting, Verdict, rounds_to
+from reports.audit.check import VIT, Check, Listing, Notes, Section, Standing, row_of_table6
+from reports.audit.counting import Setting, Verdict, rounds_to, shown
+from reports.audit.deltas import RANKS
 
 TERA = 10**12
+BLOCKS = 12
 
 LINEAR = "32 x 196 x 768^2 + 12 x 12 x 6,304 x 768^2"
 """The patches, and the linear layers of 12 blocks: q, k, v, proj and the two of an MLP four times as wide."""
@@ -119,7 +123,6 @@ class Finding:
         method: Name of the row.
         label: Printed name of the row.
         printed: Tera, as printed.
-        counting: How ours comes about.
         verdict: How the two compare.
         conditions: What a match hangs on.
     """
@@ -127,9 +130,13 @@ class Finding:
     method: str
     label: str
     printed: Decimal
-    counting: Counting
     verdict: Verdict
     conditions: tuple[str, ...]
+
+    @property
+    def counting(self) -> Counting:
+        """How ours comes about."""
+        return COUNTINGS[self.method]
 
     @property
     def value(self) -> Fraction:
@@ -153,22 +160,13 @@ def judge(method: str, label: str, printed: Decimal) -> Finding:
     verdict = Verdict.NOT_REPRODUCIBLE
     conditions: tuple[str, ...] = ()
     if prints(counting.formula, printed):
-        verdict = Verdict.ONLY_IF if counting.conditions else Verdict.MATCHES
-        conditions = counting.conditions
+        verdict, conditions = Verdict.ONLY_IF, counting.conditions
     elif hits:
-        verdict, conditions = Verdict.ONLY_IF, (*counting.conditions, _described(hits[0]))
+        also = f"{hits[0].condition} ({hits[0].formula} = {tera(hits[0].value)} T)"
+        verdict, conditions = Verdict.ONLY_IF, (*counting.conditions, also)
     return Finding(
-        method=method,
-        label=label,
-        printed=printed,
-        counting=counting,
-        verdict=verdict,
-        conditions=conditions,
+        method=method, label=label, printed=printed, verdict=verdict, conditions=conditions
     )
-
-
-def _described(other: Setting) -> str:
-    return f"{other.condition} ({other.formula} = {tera(other.value)} T)"
 
 
 def tera(count: Fraction, digits: int = 3) -> str:
@@ -184,12 +182,11 @@ def prints(formula: str, printed: Decimal) -> bool:
 def one_way_prints_all() -> bool:
     """Whether the rows without a penalty were counted alike: all with the products of attention, or none."""
     cells = published.load_costs("table6").cells
-    printed = {method: Decimal(cells[method]["flops_t"]) for method in ("full", "lora-r2", "dtl")}
-    own = {method: COUNTINGS[method].added for method in ("lora-r2", "dtl")}
+    own = {"full": "0", "lora-r2": COUNTINGS["lora-r2"].added, "dtl": COUNTINGS["dtl"].added}
     return any(
         all(
-            prints(" + ".join(filter(None, (network, own.get(method)))), number)
-            for method, number in printed.items()
+            prints(f"{network} + {added}", Decimal(cells[method]["flops_t"]))
+            for method, added in own.items()
         )
         for network in (FULL, LINEAR)
     )
@@ -279,3 +276,118 @@ NEEDS = tuple(
     Need(f"{name}, r = {rank}", f"{matrices} x 6,304 x {rank}^2", maps(matrices, rank))
     for name, matrices, rank in (("LoRA", 36, 2), ("LoRA", 36, 8), ("DTL", 12, 2))
 )
+
+
+def listing() -> Listing:
+    """Each printed number, what else would have been printed, what is needed."""
+    findings = audit()
+    notes, by_row = Notes(), {found.method: found for found in findings}
+    printed = Section(
+        title="Table 6: ViT-B/16, 32 images of 197 tokens",
+        headings=(
+            *("Row", "Printed (T)", "Counted (T)"),
+            *("Multiply-adds of the forward pass, batch of 32", "Verdict"),
+        ),
+        right=("Printed (T)", "Counted (T)"),
+        rows=[_cells(found, notes) for found in findings],
+        notes=notes.lines,
+    )
+    readings = Section(
+        title="What other settings and ways to make the penalty would print",
+        headings=("Row", "If it were", "(T)", "fits", "Full and"),
+        right=("(T)",),
+        rows=[_reading(one, by_row[one.row]) for one in READINGS],
+        notes=[_maps(by_row[row]) for row in ("lora-r2+linear", "dtl+linear")],
+    )
+    return Listing(
+        title="Table 6's FLOPs: printed, and by arithmetic",
+        sections=[printed, readings, _needs()],
+        closing=_closing(findings),
+        checks=[_check(found) for found in findings],
+    )
+
+
+def _cells(found: Finding, notes: Notes) -> tuple[str, ...]:
+    base = f"{LABELS[found.counting.base]} + " if found.counting.base else ""
+    marks = " ".join(notes.mark(condition) for condition in found.conditions)
+    arithmetic, verdict = base + found.counting.added, f"{found.verdict.value} {marks}".rstrip()
+    return found.label, str(found.printed), tera(found.value), arithmetic, verdict
+
+
+LABELS = {"full": "Full", "lora-r2": "LoRA", "dtl": "DTL"}
+
+
+def _reading(reading: Reading, found: Finding) -> tuple[str, ...]:
+    does = prints(f"{FULL} + {reading.added}", found.printed)
+    symbol = found.label.removeprefix("+ ").partition(" (")[0]
+    row = f"{LABELS[found.counting.base or 'full']} + {symbol}, {found.printed}"
+    return row, reading.words, tera(reading.value), "yes" if does else "no", reading.added
+
+
+def _maps(found: Finding) -> str:
+    """What a printed number says of the matrices, if all blocks have the same ones at a rank of the paper."""
+    base = found.counting.base or "full"
+    fits = number_of_maps(base, found.printed)
+    if not fits:
+        return f"No number of maps of 768 x 768 over all tokens gives {LABELS[base]}'s {found.printed}."
+    ways = [
+        f"{maps // (BLOCKS * rank)} of rank {rank}"
+        for maps in fits
+        for rank in RANKS
+        if maps % (BLOCKS * rank) == 0
+    ]
+    return (
+        f"{LABELS[base]}'s {found.printed} takes {fits[0]} to {fits[-1]} maps of 768 x 768 over all tokens. "
+        f"With the same matrices in each of {BLOCKS} blocks, rank 2, 4 or 8: {' or '.join(ways) or 'none'}."
+    )
+
+
+def _needs() -> Section:
+    rows = []
+    for need in NEEDS:
+        closed = evaluate(need.closed)
+        shares = (f"{float(100 * closed / evaluate(of)):.5f} %" for of in (FULL, need.with_maps))
+        rows.append((need.words, need.closed, shown(closed), *shares))
+    right = ("multiply-adds", "of the forward pass", "of the maps")
+    note = (
+        "The activations z = A x are there after the forward pass; what is left is z^T z of each matrix: "
+        "N r^2 for N = 6,304 tokens."
+    )
+    return Section(
+        title="What the penalty needs instead",
+        headings=("R_l in closed form", "Arithmetic", *right),
+        right=right,
+        rows=rows,
+        notes=[note],
+    )
+
+
+def _closing(findings: Sequence[Finding]) -> str:
+    by_verdict = Counter(found.verdict for found in findings)
+    words = {
+        Verdict.ONLY_IF: "match under the conditions noted, which the paper does not state",
+        Verdict.NOT_REPRODUCIBLE: "cannot be had",
+    }
+    counts = ", ".join(f"{by_verdict[one]} {words[one]}" for one in words if by_verdict[one])
+    text = f"{len(findings)} printed FLOPs: {counts}."
+    if not one_way_prints_all():
+        more = tera(evaluate(COUNTINGS["lora-r2"].added), digits=4)
+        printed = {found.method: found.printed for found in findings}
+        text += (
+            f" No one way of counting prints both {printed['full']} for Full and {printed['lora-r2']} for "
+            f"LoRA, whose forward pass is Full's and {more} T more: they were counted in two ways."
+        )
+    return text
+
+
+def _check(found: Finding) -> Check:
+    is_lost = found.verdict is Verdict.NOT_REPRODUCIBLE
+    return Check(
+        *("flops", "table6", VIT, row_of_table6(found.method), "flops_t"),
+        printed=str(found.printed),
+        recomputed=tera(found.value, digits=6),
+        recomputed_from=found.counting.formula,
+        verdict=found.verdict.value,
+        reason="; ".join(found.conditions),
+        standing=Standing.DOES_NOT if is_lost else Standing.CONDITIONAL,
+    )

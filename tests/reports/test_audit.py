@@ -1,15 +1,18 @@
-"""The audit of parameters: its arithmetic, its verdicts, and that what it says it counts is counted."""
+"""The audit of parameters: its arithmetic, its verdicts, what it counts; and all audits together."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 from reports.audit.arithmetic import evaluate
+from reports.audit.check import Check, Standing, as_csv, markdown, summary
 from reports.audit.counting import (
     EITHER_WAY,
     HEAD_COUNTED,
@@ -21,9 +24,7 @@ from reports.audit.counting import (
     judge,
     rounds_to,
 )
-from reports.audit.layout import WIDTH, as_csv, markdown, terminal
-from reports.audit.listings import params as params_listing
-from reports.audit.params import COUNTINGS, TABLES, audit, printed_counts
+from reports.audit.params import COUNTINGS, audit, listing, printed_counts
 from reports.cli import main
 from reports.published import load_parts
 
@@ -187,7 +188,7 @@ def test_the_prompts_of_vit_would_be_60_2_to_61_3() -> None:
 
 
 def test_every_printed_count_has_a_counting_and_every_counting_a_row() -> None:
-    rows = [row for table in TABLES for row in printed_counts(table)]
+    rows = list(printed_counts())
     assert len(rows) == 24 + 17 + 10 + 15
     assert {(row.backbone, row.base) for row in rows} == set(COUNTING_OF)
     assert all(row.counting for row in rows)
@@ -197,8 +198,8 @@ def test_every_formula_is_the_count(findings) -> None:
     for found in findings:
         where = f"{found.printed.backbone} {found.printed.method}"
         assert found.count is not None, f"{where}: {found.words}"
-        assert evaluate(found.counting.formula) == found.count.adapter, where
-        assert found.head.value == found.count.head, where
+        assert evaluate(found.printed.counting.formula) == found.count.adapter, where
+        assert found.printed.head.value == found.count.head, where
         assert "arithmetic is wrong" not in found.words
 
 
@@ -225,7 +226,7 @@ def test_the_verdicts(findings) -> None:
 def test_a_reason_is_given_exactly_where_a_count_cannot_be_had(findings) -> None:
     for found in findings:
         is_lost = found.verdict is Verdict.NOT_REPRODUCIBLE
-        assert (found.counting.because is not None) is is_lost, found.printed
+        assert (found.printed.counting.because is not None) is is_lost, found.printed
 
 
 def test_a_penalty_counts_nothing(findings) -> None:
@@ -273,58 +274,35 @@ def test_what_does_not_fit_is_a_hole() -> None:
     assert "noah" in reason
 
 
-def test_the_terminal_is_not_left(findings) -> None:
-    text = terminal(params_listing.listing(findings))
-    assert max(map(len, text.splitlines())) <= WIDTH
-    for heading in (
-        "Table 1: BERT",
-        "Table 1: ViT",
-        "Table 2",
-        "Table 3: Swin",
-        "Table 3: Conv",
-        "Table 5",
-    ):
-        assert heading in text
-
-
-def test_markdown_has_a_line_a_row(findings) -> None:
-    lines = markdown(params_listing.listing(findings)).splitlines()
+def test_markdown_has_a_part_a_table_and_a_line_a_row(findings) -> None:
+    lines = markdown(listing(findings)).splitlines()
+    parts = [line[3:].split()[:3] for line in lines if line.startswith("## ")]
+    assert [" ".join(part[:2]).rstrip(":") for part in parts] == [
+        *("Table 1", "Table 1", "Table 2", "Table 3", "Table 3", "Table 5")
+    ]
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == len(findings) + 2 * 6
     assert {line.replace("\\|", "").count("|") for line in table} == {7}
 
 
 def test_csv_has_the_numbers_in_full(findings) -> None:
-    text = as_csv(params_listing.listing(findings).checks, with_details=True)
-    rows = list(csv.DictReader(io.StringIO(text)))
+    rows = list(csv.DictReader(io.StringIO(as_csv(listing(findings).checks))))
     assert len(rows) == len(findings)
-    lora = next(row for row in rows if row["row"] == "lora-r8" and row["table"] == "table2")
-    assert lora["without_head"] == "442368"
-    assert (lora["printed"], lora["recomputed"]) == ("0.44", "0.442368")
-    assert lora["verdict"] == "matches"
-    bitfit = next(row for row in rows if row["row"] == "bitfit" and row["table"] == "table2")
-    assert bitfit["printed"] == "0.10"
+    found = {row["row"]: row for row in rows if row["table"] == "table2"}
+    assert (found["lora-r8"]["printed"], found["lora-r8"]["recomputed"]) == ("0.44", "0.442368")
+    assert found["lora-r8"]["verdict"] == "matches"
+    assert found["bitfit"]["printed"] == "0.10"
     for row in rows:
-        assert abs(float(evaluate(row["formula"])) - float(row["without_head"])) < 0.01
         assert abs(float(evaluate(row["recomputed_from"])) - 1e6 * float(row["recomputed"])) < 1
 
 
 def test_csv_counts_the_head_where_only_so_it_is_the_printed_number(findings) -> None:
-    checks = params_listing.listing(findings).checks
+    checks = listing(findings).checks
     recomputed = {(one.table, one.part, one.row): one.recomputed for one in checks}
     bert, clip = (part.name for part in load_parts("table1").parts)
     assert recomputed["table1", bert, "partial"] == "0.800160"
     assert recomputed["table1", clip, "unipt"] == "9.584642"
     assert recomputed["table1", bert, "lst"] == "7.457485"  # prints 7.5 with and without
-
-
-def test_the_command_line(capsys) -> None:
-    assert main(["audit", "params", "--table", "3", "--format", "csv"]) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert {row["table"] for row in rows} == {"table3"}
-    with pytest.raises(SystemExit) as stopped:
-        main(["audit", "params", "--table", "4"])
-    assert stopped.value.code == 2
 
 
 def test_a_missing_package_is_named(monkeypatch, capsys) -> None:
@@ -334,35 +312,64 @@ def test_a_missing_package_is_named(monkeypatch, capsys) -> None:
         raise ModuleNotFoundError("No module named 'transformers'", name="transformers")
 
     monkeypatch.setattr(networks, "count", count)
-    assert main(["audit", "params", "--table", "1"]) == 2
+    assert main(["audit", "params"]) == 2
     assert "transformers is missing" in capsys.readouterr().err
 
 
-def test_table3_averages_follow_from_the_groups() -> None:
-    for part in load_parts("table3").parts:
-        for row in part.rows:
-            if row.remark is None:
-                groups = [
-                    Fraction(row.cells[name]) for name in ("natural", "specialized", "structured")
-                ]
-                assert abs(sum(groups) / 3 - Fraction(row.cells["average"])) <= Fraction(1, 20)
+def check(audit: str, row: str, standing: Standing) -> Check:
+    return Check(audit, "table2", "", row, "average", "1", "1", "", "", "", standing)
 
 
-def test_table3_rows_with_a_penalty_repeat_a_baseline() -> None:
-    swin, convnext = load_parts("table3").parts
-    for part, base in ((swin, "dtl-plus"), (convnext, "lora-r8")):
-        plain = part.row(base)
-        assert plain is not None
-        for row in part.rows:
-            has_penalty = "+" in row.method
-            assert (row.remark is not None) is has_penalty
-            if has_penalty:
-                numbers = [cell.split()[0] for cell in row.cells.values()]
-                assert numbers[1:] == list(plain.cells.values())[1:]
+def test_a_value_counts_once_and_by_the_worst() -> None:
+    checks = [
+        check("averages", "one", Standing.FOLLOWS),
+        check("deltas", "one", Standing.DOES_NOT),
+        check("averages", "two", Standing.CONDITIONAL),
+        check("deltas", "two", Standing.FOLLOWS),
+        check("deltas", "three", Standing.FOLLOWS),
+    ]
+    found = summary(checks)
+    (section,) = found.sections
+    assert section.headings[2:] == ["values", "follow", "only under a condition", "do not follow"]
+    assert [(row[0], *row[2:]) for row in section.rows] == [
+        ("averages", "2", "1", "1", ""),
+        ("deltas", "3", "2", "", "1"),
+        ("all", "3", "1", "1", "1"),
+    ]
+    assert found.closing == "3 printed values checked; 1 do not follow."
 
 
-def test_table1_has_two_halves_of_twelve_rows() -> None:
-    halves = load_parts("table1").parts
-    assert [part.benchmark for part in halves] == ["flickr30k", "msrvtt"]
-    assert [row.label for row in halves[0].rows] == [row.label for row in halves[1].rows]
-    assert all(len(part.rows) == 12 for part in halves)
+def test_all_audits_give_the_committed_page_and_its_counts(capsys) -> None:
+    page = Path(__file__).resolve().parents[2] / "reports" / "AUDIT.md"
+    assert main(["audit"]) == 0
+    text = capsys.readouterr().out
+    assert text == page.read_text(encoding="utf-8")
+    counted = [line.replace("|", " ").split() for line in text.splitlines()]
+    by_audit = {line[0]: line for line in counted if line}
+    assert by_audit["averages"][-3:] == ["76", "64", "12"]
+    assert by_audit["deltas"][-3:] == ["99", "85", "14"]
+    assert by_audit["params"][-4:] == ["66", "41", "15", "10"]
+    assert by_audit["flops"][-2:] == ["11", "11"]
+    # 252 checks, of which 32 are of a value that another one is of: 22 parameters (Table 4's are in deltas
+    # alone), 8 averages (2 + 2 of Tables 2 and 5, 1 of Table 4, 3 of Table 3), and in deltas LoRA and R_l of
+    # Table 6 twice.
+    assert by_audit["all"][-4:] == ["220", "158", "26", "36"]
+    assert text.splitlines()[-1] == "220 printed values checked; 36 do not follow."
+
+
+def test_one_csv_for_all_or_for_one(capsys) -> None:
+    assert main(["audit", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert Counter(row["audit"] for row in rows) == {
+        "averages": 76,
+        "deltas": 99,
+        "params": 66,
+        "flops": 11,
+    }
+    columns = "audit table part row what printed recomputed recomputed_from verdict reason".split()
+    assert list(rows[0]) == columns
+    assert main(["audit", "--format", "csv", "deltas"]) == 0
+    alone = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert alone == [row for row in rows if row["audit"] == "deltas"]
+    assert main(["audit", "delta"]) == 2
+    assert "did you mean 'deltas'?" in capsys.readouterr().err
