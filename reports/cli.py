@@ -27,6 +27,7 @@ RESULTS = Path("results")
 TABLES = Path("reports/tables")
 README = Path("README.md")
 PAGE = Path("reports/RESULTS.md")
+RECIPES = Path("benchmarks/README.md")
 CLAIM_FORMATS = ("terminal", "markdown", "csv")
 
 
@@ -85,10 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "--scale",
         help="one scale (default: all that have committed tables, README.md and RESULTS.md)",
     )
-    writer = commands.add_parser("readme", help="write the results in README.md and RESULTS.md")
+    writer = commands.add_parser(
+        "readme", help="write the results into README.md and the pages of results"
+    )
     for command in (checker, writer):
         command.add_argument("--readme", type=Path, default=README, help="page with six rows")
         command.add_argument("--page", type=Path, default=PAGE, help="page with all results")
+        command.add_argument("--recipes", type=Path, default=RECIPES, help="page with run times")
     writer.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     claimer = commands.add_parser(
         "claims",
@@ -134,7 +138,7 @@ def _check(options: argparse.Namespace) -> int:
     found = [line for scale in loaded.values() for line in check.differences(scale, options.out)]
     if not options.scale:
         of_page = loaded.get(readme.SCALE) or load_scale(options.results, readme.SCALE)
-        found += readme.differences(options.readme, options.page, of_page)
+        found += readme.differences(_pages(options), of_page)
     for line in found:
         print(line)
     print(f"{' '.join(chosen) or 'no scale'}: {len(found)} files differ from what the records give")
@@ -143,9 +147,14 @@ def _check(options: argparse.Namespace) -> int:
     return SOME_FAILED if found else DONE
 
 
+def _pages(options: argparse.Namespace) -> dict[str, Path]:
+    return {name: getattr(options, name) for name in readme.PAGES}
+
+
 def _readme(options: argparse.Namespace) -> int:
-    changed = readme.write(options.readme, options.page, options.results)
-    for path in (options.readme, options.page):
+    pages = _pages(options)
+    changed = readme.write(pages, options.results)
+    for path in pages.values():
         print(f"{path}: {'written' if path in changed else 'as it was'}")
     return DONE
 

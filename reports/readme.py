@@ -1,8 +1,8 @@
-"""The results in README.md (six rows) and in reports/RESULTS.md (all), written from the committed records."""
+"""The results in README.md, reports/RESULTS.md and benchmarks/README.md, written from committed records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill, indent
@@ -10,7 +10,7 @@ from textwrap import fill, indent
 from benchmarks.harness.cell import parse_method
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.registry import BENCHMARKS
-from reports import claims, render, stats
+from reports import claims, recipes, render, stats
 from reports.layout import View, name_of
 from reports.page import HOLE, Block, Column, Entry, Row
 from reports.records import CONTROL, Grid, base_of, control_of, read
@@ -30,32 +30,32 @@ NOTE = f"written by {COMMAND} from results/{SCALE}/: do not edit"
 WIDTH = 120
 
 
-def write(readme: Path, page: Path, results: Path) -> list[Path]:
-    """Write the results into the README and the page of results; return which have changed.
+def write(pages: Mapping[str, Path], results: Path) -> list[Path]:
+    """Write the results into pages, by name in ``PAGES``; return which have changed.
 
     Raises:
         UsageError: One of them has not one pair of markers.
     """
-    new = list(_pages(readme, page, load_scale(results, SCALE)))
+    new = list(_pages(pages, load_scale(results, SCALE)))
     for path, _, text in new:
         path.write_text(text, encoding="utf-8")
     return [path for path, old, text in new if old != text]
 
 
-def differences(readme: Path, page: Path, scale: Scale) -> Sequence[str]:
-    """Say which of the two pages does not show what the records give."""
+def differences(pages: Mapping[str, Path], scale: Scale) -> Sequence[str]:
+    """Say which of the pages does not show what the records give."""
     return [
         f"{path}: its results are not those that the records give; {COMMAND} writes them"
-        for path, old, text in _pages(readme, page, scale)
+        for path, old, text in _pages(pages, scale)
         if old != text
     ]
 
 
-def _pages(readme: Path, page: Path, scale: Scale) -> Iterator[tuple[Path, str, str]]:
-    """Both pages as they are, and with what the records give between their markers."""
-    for path, made in ((readme, summary(scale)), (page, results(scale))):
+def _pages(pages: Mapping[str, Path], scale: Scale) -> Iterator[tuple[Path, str, str]]:
+    """The pages as they are, and with what the records give between their markers."""
+    for name, path in pages.items():
         old = path.read_text(encoding="utf-8")
-        yield path, old, with_results(old, made, path.name)
+        yield path, old, with_results(old, PAGES[name](scale), path.name)
 
 
 def with_results(text: str, made: str, name: str = "README.md") -> str:
@@ -238,3 +238,11 @@ def _costs(scale: Scale) -> str:
         if machines := {r["hardware"]["gpu"] for r in records if r["hardware"]["gpu"]}:
             return f"Cost of the penalties (Table 6) on {', '.join(sorted(machines))}: [{where}]({where})."
     return f"Cost of the penalties (Table 6), as ratios on a CPU: [{where}]({where})."
+
+
+PAGES: Mapping[str, Callable[[Scale], str]] = {
+    "readme": summary,
+    "page": results,
+    "recipes": recipes.table,
+}
+"""What writes each page, by the name of its option."""

@@ -1,5 +1,10 @@
 """The declaration of the benchmark of speed. There is no second list.
 
+    python -m benchmarks run 'speed/vit_micro/cpu/all/0' --scale micro
+
+takes about 70 s on two cores of an AMD EPYC. The trainer in float32 reaches 582 images a second there. The
+paper has no such numbers.
+
 One cell measures all ways of training on one device, so that their ratios come from one process.
 """
 

@@ -32,6 +32,7 @@ def _committed():
             "reports/tables",
             "README.md",
             "reports/RESULTS.md",
+            "benchmarks/README.md",
         ],
         cwd=ROOT,
         capture_output=True,
@@ -46,8 +47,9 @@ def _committed():
 def test_the_committed_tables_follow_from_the_committed_records(committed, committed_build):
     for name, folder in committed_build.items():
         assert list(compared(folder, TABLES / name)) == []
-    pages = ROOT / "README.md", ROOT / "reports/RESULTS.md"
-    assert readme.differences(*pages, committed[readme.SCALE]) == []
+    files = {"readme": "README.md", "page": "reports/RESULTS.md", "recipes": "benchmarks/README.md"}
+    pages = {name: ROOT / file for name, file in files.items()}
+    assert readme.differences(pages, committed[readme.SCALE]) == []
 
 
 @pytest.mark.usefixtures("_committed")

@@ -15,21 +15,24 @@ AROUND = "# A title\n\n{begin}\nby hand\n{end}\n\n## After\n"
 @pytest.fixture
 def page(only_world, tmp_path):
     """A README with markers, and the small world."""
-    for name in ("RESULTS.md", "README.md"):
+    for name in ("RESULTS.md", "RECIPES.md", "README.md"):
         path = tmp_path / name
         path.write_text(AROUND.format(begin=readme.BEGIN, end=readme.END))
     return path
 
 
+def pages(page):
+    others = {"page": "RESULTS.md", "recipes": "RECIPES.md"}
+    return {"readme": page} | {name: page.with_name(file) for name, file in others.items()}
+
+
 def command(page, world):
-    pages = ["--readme", str(page), "--page", str(page.with_name("RESULTS.md"))]
-    return main(["readme", *pages, "--results", str(world.results)])
+    options = [f"--{name}={path}" for name, path in pages(page).items()]
+    return main(["readme", *options, "--results", str(world.results)])
 
 
 def differences(page, world):
-    return readme.differences(
-        page, page.with_name("RESULTS.md"), load_scale(world.results, "micro")
-    )
+    return readme.differences(pages(page), load_scale(world.results, "micro"))
 
 
 def test_the_results_are_written_between_the_markers_and_nothing_else_changes(page, only_world):
