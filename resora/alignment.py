@@ -16,7 +16,7 @@ def alignment(u: Tensor, mask: Tensor | None = None) -> Tensor:
     the norms, with the centring matrix M.
 
     Args:
-        u: (L, N, r), activations over the width of their kernel.
+        u: (L, N, r), activations divided by the width of their kernel.
         mask: (L, N), True where a sample counts, or None.
 
     Returns:

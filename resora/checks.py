@@ -24,8 +24,8 @@ def check_choice(name: str, value: object, known: tuple[str | None, ...]) -> Non
 
 
 def check_weight(weight: float, warmup_steps: int) -> None:
-    """Raise a ``ValueError`` unless the weight is finite and not negative, and so the warm-up."""
-    # bool(...): a NaN compares false with everything.
+    """Raise a ``ValueError`` unless the weight is finite and >= 0, and the warm-up an integer >= 0."""
+    # Written so that NaN is refused, which compares false with everything.
     if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f"the weight is a finite number, zero or more; got {weight!r}")
     if warmup_steps < 0 or warmup_steps != int(warmup_steps):
@@ -41,7 +41,7 @@ def check_options(
         name: The penalty.
         function: Called with (z, b, **options).
         options: Keyword arguments.
-        others: Arguments that are none of the penalty's, to compare a misspelt name with as well.
+        others: Names that are not options of the penalty; a misspelt name is compared with these as well.
     """
     if "mask" in options:
         raise TypeError("a mask belongs to a batch: give it to the call, regularizer(mask=...)")
@@ -59,7 +59,7 @@ def check_options(
 
 
 def keywords(function: Callable[..., Tensor]) -> list[str] | None:
-    """Return the names of what ``function`` takes by keyword besides (z, b); None if that is anything."""
+    """Return the keyword arguments of ``function`` besides (z, b); None if it takes any (``**options``)."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:  # some callables that are not written in Python have no signature
@@ -75,7 +75,7 @@ def keywords(function: Callable[..., Tensor]) -> list[str] | None:
 
 
 def check_values(function: Callable[..., Tensor], options: Mapping[str, Any]) -> None:
-    """Let the penalty itself refuse the values of its options, before the first step does."""
+    """Call the penalty on small tensors, so that it refuses wrong values before training starts."""
     with torch.no_grad():
         function(torch.eye(3)[:, :2], torch.eye(2), **options)
 

@@ -1,7 +1,7 @@
-"""The matrix of cosines between vectors, with a backward pass that keeps nothing but the vectors.
+"""The matrix of cosines between vectors; the backward pass saves the vectors only.
 
-cos_ij = S_ij / (|z_i| |z_j|) with the Gram S = Z^T Z. Its gradient is Z M with an r x r matrix M, so one
-small product a direction is all that is computed, whatever the number of samples.
+cos_ij = S_ij / (|z_i| |z_j|) with the Gram S = Z^T Z. Its gradient is Z M with an r x r matrix M, so the
+forward and the backward pass each compute one product of N r^2 multiplications.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Cosines(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, group: ProcessGroup | None) -> Tensor:
         gram = total_(z.mT @ z, group)
         norms = gram.diagonal(dim1=-2, dim2=-1)
-        # Smaller squares are not numbers with full precision any more.
+        # Smaller squares are subnormal numbers, which have less precision.
         alive = norms > torch.finfo(z.dtype).tiny
         inverse = torch.where(alive, norms.rsqrt(), 0)
         cosine = gram * inverse[..., :, None] * inverse[..., None, :]

@@ -1,4 +1,4 @@
-"""The penalty function behind a name, or the user's own, called like those of ``resora.penalties``."""
+"""Looks up a penalty by name, or wraps the user's own, to be called like those of ``resora.penalties``."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def penalty_function(
 class CustomPenalty:
     """Calls ``function(z, b)`` with z (L, N, r) and b (L, r, d) in float32 at least, autocast off.
 
-    It returns (L,). It may take ``mask`` (L, N) and ``group`` by keyword; without, it sees the samples that
-    count alone, matrix by matrix, and those of its own process.
+    It returns (L,). It may take ``mask`` (L, N) and ``group`` by keyword. If it does not, it gets
+    the samples of its own process, and with a mask the unmasked ones of one matrix at a time.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:

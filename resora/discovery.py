@@ -24,12 +24,12 @@ def low_rank_layers(model: nn.Module, exclude: Iterable[str] = ()) -> dict[str, 
 
     Args:
         model: Any module.
-        exclude: Globs of names to leave alone, with or without the name of an adapter.
+        exclude: Globs of names to skip, with or without the name of an adapter.
 
     Raises:
         NoLowRankLayer: There is none.
         ValueError: A glob of ``exclude`` matches nothing, or a LoRA layer of ``peft``
-            cannot be listened to and is not excluded.
+            cannot be recorded and is not excluded.
     """
     globs = [exclude] if isinstance(exclude, str) else list(exclude)
     unused = set(globs)

@@ -6,8 +6,8 @@ On a line, for distances up to L, and with a period T,
     c_k = 2 c_0 exp(-2 (pi k / T)^2),
 
 so each kernel is a product of N x 2K features, and the inner product of two centred kernels is the
-squared Frobenius norm of a 2K x 2K block of the features' Gram. By Poisson's summation formula the error
-is at most what the periodic images and the frequencies above K leave,
+squared Frobenius norm of a 2K x 2K block of the features' Gram. By Poisson's summation formula the error is
+at most the contribution of the periodic images and of the frequencies above K:
 
     sum_q>0 exp(-(q T - L)^2 / 2) + exp(-(q T + L)^2 / 2)  +  erfc(sqrt(2) pi K / T).
 
@@ -15,7 +15,7 @@ T and K are the smallest for which that is below ``KERNEL_ERROR``; the error of 
 2 KERNEL_ERROR N / min_i |M K_i M|, which is computed and checked. All weights are positive: the
 truncated kernel is positive definite, too.
 
-Value and gradient come out of one pass; only the gradient with respect to u is kept between forward and
+One pass computes the value and the gradient. Only the gradient with respect to u is saved between forward and
 backward, and no N x N matrix is ever formed.
 """
 
@@ -34,10 +34,10 @@ from torch.distributed import ProcessGroup
 from resora.processes import gather, total_
 
 GAP = 8.0
-"""A gap between neighbours that is wider than this is closed to it: exp(-32) = 1e-14 stays of the kernel."""
+"""Wider gaps between neighbours are shortened to this, at which the kernel is exp(-32) = 1e-14."""
 
 KERNEL_ERROR = 5e-6
-"""The error of each kernel's entry that the expansion is first made for."""
+"""The error of a kernel's entries that the first expansion is made for."""
 
 # Bytes of one intermediate: on a CPU one module at a time, so that it stays in the cache.
 PIECE = {"cpu": 1, "cuda": 48 * 2**20}
@@ -57,9 +57,9 @@ def alignment(
     """Return the sum over pairs of the centred alignment of K_i and K_j, by Fourier features.
 
     Args:
-        u: (L, N, r), activations over the width of their kernel; zero where masked.
+        u: (L, N, r), activations divided by the width of their kernel; zero where masked.
         mask: (L, N), True where a sample counts, or None.
-        count: (L,), how many count, of all processes.
+        count: (L,), the number of samples that count, over all processes.
         tolerance: The largest error of an alignment (a number between 0 and 1) that is accepted.
         group: Processes whose samples belong together.
 
@@ -127,8 +127,8 @@ def _evaluate(
 
 
 def _pieces(period: Tensor, error: float, bytes_a_wave: int) -> Iterator[tuple[slice, int]]:
-    """Split the modules, and say how many frequencies each piece needs."""
-    # erfc(sqrt(2) pi K / T) is the weight of what is left out; T and K share the error.
+    """Split the modules into batches, and return how many frequencies each batch needs."""
+    # erfc(sqrt(2) pi K / T) is the weight of the frequencies left out; the error is shared between T and K.
     tail = torch.erfinv(torch.tensor(1 - error / 4, dtype=torch.float64)).item()
     terms = [
         math.ceil(tail * longest / (math.sqrt(2) * math.pi)) for longest in period.amax(-1).tolist()
@@ -147,9 +147,9 @@ def _pieces(period: Tensor, error: float, bytes_a_wave: int) -> Iterator[tuple[s
 
 
 def _places(u: Tensor, group: ProcessGroup | None) -> tuple[Tensor, Tensor, int]:
-    """Return where the samples lie on a line and the length (L, r) that those of all processes take up.
+    """Return the positions of the samples on a line, and the length (L, r) that those of all processes cover.
 
-    The places are in double precision; and the largest number of samples of a process.
+    The positions are in double precision. The third value is the largest number of samples of a process.
     """
     # In double precision: a few samples may be very far from the rest.
     place = gather(u, None, group)[0].double()
@@ -228,7 +228,7 @@ class _Features:
         return value, floor, (blocks * slope[:, :, None, :, None]).reshape(gram.shape)
 
     def gradient(self, slope: Tensor) -> Tensor:
-        """Return d value / d u, (l, r, N), from d value / d Gram; uses the features up."""
+        """Return d value / d u, (l, r, N), from d value / d Gram; overwrites the features."""
         # The derivative of the k-th wave has a factor k; d cos = -sin, d sin = cos.
         factor = self.order.repeat(self.flat.shape[1] // len(self.order))
         back = (factor[:, None] * slope @ self.flat).view_as(self.centred)
@@ -243,8 +243,8 @@ class _Features:
 def _waves(angle: Tensor, terms: int, dtype: torch.dtype) -> Tensor:
     """Return cos(k t) and sin(k t) for k = 1 ... terms, (l, r, 2, terms, N), by doubling k.
 
-    The angle comes in double precision, and so are the waves that others are multiplied with: else
-    rounding would grow with k.
+    The angle and the waves that others are computed from are in double precision; otherwise the rounding
+    error would grow with k.
     """
     waves = angle.new_empty(*angle.shape[:2], 2, terms, angle.shape[-1], dtype=dtype)
     cos, sin = waves[:, :, 0], waves[:, :, 1]

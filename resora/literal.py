@@ -1,6 +1,6 @@
 """The four penalties as the paper prints them (Eq. 5-8), features materialised.
 
-The oracle of the tests, and the baseline of the cost benchmark; far too slow to train with. Nothing
+The reference of the tests, and the baseline of the cost benchmark; far too slow to train with. Nothing
 here guards against a division by zero: where the equations are undefined, so are these.
 
 Shapes: features dH (r, d, N) of one adapted matrix; dH[i, :, n] is dh_i^n.
@@ -84,7 +84,7 @@ def nonlinear(dh: Tensor, fraction: float, width: str = "median") -> Tensor:
 
     Args:
         dh: Features, (r, d, N).
-        fraction: sigma over the median distance between samples.
+        fraction: sigma divided by the median distance between samples.
         width: ``median``: sigma_i of each subspace, differentiated; ``detached``: held constant;
             ``global``: one sigma, from the distances of all subspaces.
     """

@@ -16,7 +16,7 @@ class Matrices(NamedTuple):
     """The M adapted matrices of one layer in one step.
 
     Attributes:
-        names: Of each matrix.
+        names: The name of each matrix.
         z: Samples, (M, N, r).
         mask: Samples that count, (N,), or None.
         b: Directions, (M, r, d), without the scale.
@@ -38,7 +38,7 @@ def names_of(layer: str, factors: Factors) -> list[str]:
 
 
 def of_weights(layer: str, factors: Factors) -> Matrices:
-    """Return the matrices W_i = b_i a_i^T themselves: input dimensions take the place of samples."""
+    """Return the matrices W_i = b_i a_i^T in place of features: the input dimensions are the samples."""
     if factors.a is None:
         raise ValueError(
             f"space='weight' needs the rows of the down-projection, and {layer!r} has none (its "
@@ -48,12 +48,12 @@ def of_weights(layer: str, factors: Factors) -> Matrices:
 
 
 def by_shape(found: list[Matrices], *, is_shared: bool) -> list[list[Matrices]]:
-    """Group what can be computed as one batch.
+    """Group the matrices that can be computed as one batch.
 
     Args:
         found: The matrices of all layers.
-        is_shared: Whether processes share the samples. Their numbers of samples differ, and all have to
-            agree on the groups: these then depend on what does not differ.
+        is_shared: Whether several processes hold parts of the samples. They may hold different numbers, but
+            must form the same groups, so that the grouping does not look at the number of samples.
     """
     groups: defaultdict[tuple[object, ...], list[Matrices]] = defaultdict(list)
     for one in found:

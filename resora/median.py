@@ -38,7 +38,7 @@ def median_distance(z: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def all_pairs_median(z: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The same by forming all pairs; its gradient goes to the pair that has the median."""
+    """The same by forming all pairs; the gradient goes to the pair whose distance is the median."""
     return _median(_distances(z, mask))
 
 
@@ -66,7 +66,7 @@ def _by_search(z: Tensor, mask: Tensor | None) -> Tensor:
         ordered = z.sort(-1).values
         valid = torch.full((len(z), 1), number, device=z.device)
     else:
-        # What does not count goes to the end, out of reach of every search.
+        # Masked numbers go to the end, where no search reaches them.
         ordered = z.masked_fill(~mask, torch.inf).sort(-1).values
         valid = mask.sum(-1, keepdim=True)
     pairs = (valid * (valid - 1) // 2).squeeze(-1)
@@ -77,7 +77,7 @@ def _by_search(z: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _guess(ordered: Tensor, valid: Tensor) -> Tensor:
-    """Return the median distance between a few quantiles: right to a few percent."""
+    """Return the median distance between a few quantiles; it is accurate to a few percent."""
     steps = (torch.arange(_QUANTILES, device=ordered.device) + 0.5) / _QUANTILES
     at = (steps * valid).long().clamp_max(ordered.shape[-1] - 1)
     return all_pairs_median(ordered.gather(-1, at)).nan_to_num(0.0)
@@ -87,9 +87,9 @@ class _Search:
     """Counts distances up to a bound, and moves the bound; all rows at once.
 
     Attributes:
-        ordered: (R, N), sorted; what does not count is infinite, at the end.
-        valid: (R, 1), how many count.
-        wanted: (R,), that many distances are at most the median.
+        ordered: (R, N), sorted; masked numbers are infinite, at the end.
+        valid: (R, 1), how many numbers are not masked.
+        wanted: (R,), the rank of the median: this many distances are at most as large.
         widest: (R,), the largest distance.
     """
 
@@ -153,23 +153,23 @@ class _Search:
                 x[left] for x in (rows, slope, bound, search.wanted - found)
             )
             search = self.of_rows(rows)
-            # Beyond the estimate, by more than counts scatter: to have the median in between.
+            # Beyond the estimate by more than the counts scatter, so that the median lies between the bounds.
             margin = (3 * missing.abs().sqrt() + 3) * torch.where(missing > 0, 1, -1)
             step, middle = bound + (missing + margin) / slope, (low[rows] + high[rows]) / 2
             inside = (step > low[rows]) & (step < high[rows])
-            # Jumps defeat the secant rule; halving does not mind.
+            # The secant rule fails at jumps; bisection does not.
             bound = torch.where(inside, step, middle) if turn < 6 or turn % 2 else middle
         return self.listed(high, reach_low, reach_high, at_low, at_high)
 
     def listed(
         self, high: Tensor, reach_low: Tensor, reach_high: Tensor, at_low: Tensor, at_high: Tensor
     ) -> Tensor:
-        """Return the wanted one of the distances between two bounds; ``high`` where there are many."""
+        """Return the wanted distance among those between two bounds; ``high`` where there are too many."""
         few = (at_high - at_low <= _FEW) & (at_high > at_low) & (high > 0)
         width = torch.where(few[:, None] & (self.index < self.valid), reach_high - reach_low, 0)
         row, start = width.nonzero(as_tuple=True)
         repeats = width[row, start]
-        # For each number, the ones that only the upper bound reaches.
+        # For each number, the others at a distance between the two bounds.
         first = repeats.cumsum(0) - repeats
         offset = torch.arange(int(repeats.sum()), device=row.device)
         offset -= first.repeat_interleave(repeats)
@@ -184,5 +184,5 @@ class _Search:
         return result
 
     def of_rows(self, rows: Tensor) -> _Search:
-        """Return the search in some of the rows."""
+        """Return the search restricted to some rows."""
         return _Search(self.ordered[rows], self.valid[rows], self.wanted[rows], self.widest[rows])

@@ -17,11 +17,11 @@ from resora.adapted import applied
 from resora.petl.base import LowRankLayer, Mergeable
 
 FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
-"""What layers raise that cannot be merged, such as peft's for quantised or grouped ones."""
+"""Errors of layers that cannot be merged, such as peft's quantised or grouped ones."""
 
 
 class _Place(NamedTuple):
-    """A module and where it hangs in a model; the root has no parent."""
+    """A module and its place in a model; the root has no parent."""
 
     name: str
     module: nn.Module
@@ -39,11 +39,11 @@ def merge(model: nn.Module) -> nn.Module:
     Args:
         model: A model with adapters of ``resora.petl`` or ``peft``; changed in place. Modules of your
             own take part if they have a method ``merged() -> nn.Module``. A model whose method adds no
-            module, such as full fine-tuning, is plain as it is.
+            module, such as full fine-tuning, needs no merging.
 
     Returns:
-        The model to go on with: the same, but for a ``PeftModel``, a compiled model (compile it again)
-        or a model that is itself an adapter.
+        The merged model. It is the same object, except for a ``PeftModel``, a compiled model (compile it
+        again) or a model that is itself an adapter.
 
     Raises:
         ValueError: There is nothing to merge, or an adapter cannot be merged without a change of the
@@ -83,7 +83,7 @@ def _adapted(model: nn.Module) -> list[nn.Module]:
 def _places(
     module: nn.Module, name: str = "", parent: nn.Module | None = None, attribute: str = ""
 ) -> Iterator[_Place]:
-    """Walk the tree as far down as its adapters; a module that is used twice appears twice."""
+    """Yield the modules down to the adapters; a module that is used twice appears twice."""
     yield _Place(name, module, parent, attribute)
     if not _is_adapter(module):
         for key, child in module._modules.items():
@@ -115,7 +115,7 @@ def _folds(module: nn.Module) -> TypeGuard[Mergeable]:
 
 
 def _check(model: nn.Module, adapters: list[_Place]) -> None:
-    """Raise unless all can be folded; tries it on a copy of each, one at a time."""
+    """Raise unless all can be folded; folding is tried on a copy of each, one at a time."""
     users: defaultdict[nn.Parameter, dict[nn.Module, str]] = defaultdict(dict)
     for name, module, *_ in _places(model):
         for parameter in module.parameters(recurse=_is_adapter(module)):
@@ -160,7 +160,7 @@ def _sharing(module: nn.Module, users: dict[nn.Parameter, dict[nn.Module, str]])
 
 
 def _fold(module: Any) -> nn.Module:
-    """Return what is left of an adapter once its update, and those of adapters inside, are in the weights."""
+    """Fold the update of an adapter, and of adapters inside it, into the weights; return the layer."""
     folded: nn.Module
     if not _is_of_peft(module):
         _fold_inside(module)
@@ -190,7 +190,7 @@ def _fold_inside(module: nn.Module) -> None:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model without what peft put around it, or around parts of it."""
+    """Return the model without peft's wrappers around it or its parts."""
     if _peft("peft_model") is None:
         return model
     model = _inner(model)

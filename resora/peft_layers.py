@@ -1,7 +1,7 @@
 """LoRA layers of Hugging Face ``peft``, as low-rank layers; ``peft`` itself is never imported here.
 
-The activations are the input of ``lora_B``: a hook on it sees exactly what the layer computes, with
-dropout, and with whatever scaling applied after it.
+The activations are the input of ``lora_B``. A hook there sees exactly what the layer computes, with dropout;
+any scaling comes after it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class PeftLoRA:
 
 def is_lora(module: nn.Module) -> bool:
     """Whether ``module`` is a LoRA layer of ``peft``."""
-    # A model can only hold such layers if somebody has imported them.
+    # A model can hold such layers only if peft has been imported.
     peft = sys.modules.get("peft.tuners.lora.layer")
     return peft is not None and isinstance(module, peft.LoraLayer)
 
@@ -130,7 +130,7 @@ def _adapter(layer: Any, name: str, known: frozenset[str]) -> PeftLoRA | Untappa
 
 
 class _Hook:
-    """Hands the input of an up-projection on."""
+    """Passes the input of an up-projection on."""
 
     def __init__(self, record: Callable[[Tensor], None]) -> None:
         self.record = record
@@ -145,9 +145,9 @@ class _ConvHook(_Hook):
 
 
 class _LastCall:
-    """Hands on what an up-projection was last called with when the forward pass of its layer ends.
+    """Passes on the last input of an up-projection when the forward pass of its layer ends.
 
-    DoRA first sends an identity matrix through both projections, to get at the norm of the product.
+    DoRA first sends an identity matrix through both projections, to compute the norm of the product.
     """
 
     def __init__(self, record: Callable[[Tensor], None]) -> None:

@@ -11,9 +11,9 @@ modules of one shape, (L, N, r) and (L, r, d). The value is the equation's for e
 over the pairs i < j: a scalar, or (L,) for a batch. With ``z`` the transposed down-projection,
 (d_in, r), it is the penalty on the matrices W_i = b_i a_i^T themselves (the paper's Table 4).
 
-All take ``mask``, (N,) or (L, N), True where a sample counts (what is masked does not matter, not even if
-it is no number), and ``group``, processes that each hold a part of the samples: the value is that of all
-of them, and the gradients are such that their average over the processes is that of the whole.
+All take ``mask``, (N,) or (L, N), True where a sample counts (masked values are ignored, even NaN), and
+``group``, processes that each hold a part of the samples. The value is then that of all samples, and the
+average of the gradients over the processes is the gradient on all samples.
 
 Values are computed in float32 at least, with autocast off (half-precision Grams overflow without an
 error). Gradients are first-order only.
@@ -59,8 +59,8 @@ def linear(
 
     As printed, the product dH_i dH_j^T leaves ``b`` out of the value, so this penalty trains the
     down-projection (and what lies before it), never its own layer's up-projection. The transposed
-    product leaves ``z`` out instead. Of a single sample, all cosines are one whatever it is, with a
-    gradient of zero: where they enter, the value of a single sample is zero.
+    product leaves ``z`` out instead. With a single sample, every cosine of activations is one with a gradient
+    of zero; where these enter, the value is then zero.
 
     Args:
         z: Activations, (N, r) or (L, N, r).
@@ -68,8 +68,8 @@ def linear(
         mask: Samples that count, (N,) or (L, N).
         orientation: ``sample``, as printed: cos^2(z_i, z_j). ``feature``, with dH_i^T dH_j:
             cos^2(b_i, b_j). ``joint``, the matrices as vectors: the product of the two.
-        center: Take the mean over samples off the activations first, as centred kernel alignment
-            does; the paper does not.
+        center: Subtract the mean over samples from the activations first, as centred kernel alignment does;
+            the paper does not.
         group: Processes that share the samples.
     """
     check_choice("orientation", orientation, get_args(Orientation))
@@ -97,7 +97,7 @@ def cosine(
 ) -> Tensor:
     """Pairwise cosine R_c (Eq. 6): sum over pairs of mean_n cos(dh_i^n, dh_j^n).
 
-    The activations enter by their signs alone, so only the directions are trained. As printed the
+    Only the signs of the activations enter, so only the directions are trained. As printed the
     cosine is signed: its minimum is at opposite directions, not at orthogonal ones. A direction or
     activation of zero contributes nothing.
 
@@ -114,7 +114,7 @@ def cosine(
         batch = _Batch(z, b, mask, group)
         signs = torch.sign(batch.z.detach())
         if variant != "signed":
-            signs = signs.abs()  # the signs drop out, but for activations of zero
+            signs = signs.abs()  # the signs drop out, except where activations are zero
         agreement = total_(signs.mT @ signs, group) / batch.count[:, None, None]
         similar = cosines(batch.b.mT)
         if variant != "signed":
@@ -136,9 +136,9 @@ def euclidean(
         z: Activations, (N, r) or (L, N, r).
         b: Directions, (r, d) or (L, r, d), the adapter's scale included.
         mask: Samples that count, (N,) or (L, N).
-        beta: The scaling factor, in 1 / |dh|^2. The paper gives no value. None takes one over the
-            mean squared distance of each module, without gradient: far below it the penalty is a
-            constant, far above it the gradient vanishes.
+        beta: The scaling factor, in 1 / |dh|^2. The paper gives no value. None: one divided by the mean
+            squared distance of each module, without gradient. Far below that the penalty is a constant, far
+            above it the gradient vanishes.
         group: Processes that share the samples.
     """
     with _float32(z):
@@ -166,13 +166,13 @@ def nonlinear(
         z: Activations, (N, r) or (L, N, r).
         b: Directions, (r, d) or (L, r, d).
         mask: Samples that count, (N,) or (L, N).
-        fraction: The kernel's width over the median distance. The paper gives no value.
-        width: How the width follows the activations. ``smooth``: its value is the median's, its
-            gradient that of the standard deviation, so that the gradient has no part along z_i (such a
-            part moves the size of the update without lowering the penalty). ``median``: through
-            the pair of samples that has the median. ``detached``: held constant, which does
-            send a gradient along z_i and b_i. ``global``: one width for all subspaces of a module, from the
-            median over all of them, with |b_i|; through the pair that has it.
+        fraction: The kernel's width divided by the median distance. The paper gives no value.
+        width: How the width depends on the activations. ``smooth``: the value of the median with the gradient
+            of the standard deviation. The gradient then has no component along z_i, which would change the
+            size of the update without lowering the penalty. ``median``: the gradient goes through the pair of
+            samples whose distance is the median. ``detached``: the width is held constant; the gradient then
+            has components along z_i and b_i. ``global``: one width for all subspaces of a module, from the
+            median over all of them, with |b_i|; the gradient goes through the pair with the median.
         form: ``exact``: N x N kernels. ``fourier``: an expansion with a bounded error, linear in N.
             ``auto``: exact up to 64 samples, and where the width needs all pairs.
         tolerance: The largest error of an alignment that the expansion may have.
@@ -194,7 +194,7 @@ def nonlinear(
         if form == "fourier" and needs_pairs:
             raise ValueError(f"width={width!r} needs all pairs of samples: use form='exact'")
         is_exact = form == "exact" or (form == "auto" and (samples <= EXACT_UP_TO or needs_pairs))
-        # Only differences count, and products of numbers far from zero would round them away.
+        # Only differences matter, and a large mean would cost precision in the products.
         typical = everybody[:, :15].detach().median(-2, keepdim=True).values
         z, everybody = z - typical, everybody - typical
         if is_exact:
@@ -212,7 +212,7 @@ PENALTIES: dict[str, Callable[..., Tensor]] = {
     "euclidean": euclidean,
     "cosine": cosine,
 }
-"""The penalties by the name that a method's suffix carries."""
+"""The penalties by name, as in the suffix of a method (``lora-r8+linear``)."""
 
 
 def squared_cosines(z: Tensor) -> Tensor:
@@ -235,7 +235,7 @@ class _Batch:
         z: (L, N, r).
         b: (L, r, d).
         mask: (L, N), or None where all samples count.
-        count: (L,), how many count, of all processes; at least one.
+        count: (L,), the number of samples that count, over all processes; at least one.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class _Batch:
 def _inverse_width(
     z: Tensor, mask: Tensor | None, b: Tensor, width: Width, fraction: float, is_exact: bool
 ) -> Tensor:
-    """Return what activations are multiplied with: one over the kernel's width, (L, r), or zero.
+    """Return the factor of the activations: one divided by the kernel's width, (L, r), or zero.
 
     The width is in units of z (of z |b|, where b does not cancel).
     """

@@ -1,8 +1,8 @@
 """The pairwise Euclidean proximity (Eq. 5) of many samples, in pieces that stay in the cache.
 
-|dh_i - dh_j|^2 = G_ii z_i^2 + G_jj z_j^2 - 2 G_ij z_i z_j with the Gram G of the directions. Value and
-gradients come out of one pass over the samples; between forward and backward only the gradient with
-respect to z and to G is kept, not one number for each sample and pair.
+|dh_i - dh_j|^2 = G_ii z_i^2 + G_jj z_j^2 - 2 G_ij z_i z_j with the Gram G of the directions. One pass over
+the samples computes the value and the gradients. Between forward and backward only the gradients with respect
+to z and G are saved, not one number for each sample and pair.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch.distributed import ProcessGroup
 
 from resora.processes import total_
 
-# Elements of one intermediate, (modules, N, pairs): in the second-level cache on a CPU; on a GPU few
-# launches, and memory that nobody notices.
+# Elements of one intermediate, (modules, N, pairs): on a CPU it fits the second-level cache; on a GPU there
+# are few kernel launches, and it takes little memory.
 PIECE = {"cpu": 2**16, "cuda": 2**22}
 
 
@@ -35,7 +35,7 @@ def proximity(
         z: (L, N, r), zero where masked.
         b: (L, r, d).
         mask: (L, N) or None.
-        count: (L,), the number of samples that count, of all processes.
+        count: (L,), the number of samples that count, over all processes.
         beta: The factor, or None for one over the mean squared distance of each module.
         group: Processes whose samples belong together.
 
@@ -112,7 +112,7 @@ def _factor(
     # Over ordered pairs, of D: sum_ij (q_i + q_j - 2 G_ij S_ij), with q_i = G_ii S_ii.
     distances = 2 * (rank * squares - (gram * moments).sum((-2, -1)))
     mean = distances / (count * max(1, rank * (rank - 1)))
-    # All features equal: what is left is rounding, and any factor gives the same value.
+    # All features are equal: the distances are rounding errors, and any factor gives the same value.
     resolved = distances > 64 * torch.finfo(z.dtype).eps * rank * squares
     return torch.where(resolved, 1 / torch.where(resolved, mean, 1), 0)
 

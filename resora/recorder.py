@@ -1,4 +1,4 @@
-"""Keeps the activations that low-rank layers hand over in the forward pass, until they are asked for."""
+"""Keeps the activations of low-rank layers from the forward pass until the penalty is computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOO_MANY = 32
 
 
 class Switch:
-    """Says whether recorders keep what they are handed; one for all layers of a model."""
+    """Switches recording on and off; one for all layers of a model."""
 
     def __init__(self, model: nn.Module | None = None) -> None:
         self._model = model
@@ -23,7 +23,7 @@ class Switch:
 
     @property
     def records_training(self) -> bool:
-        """Whether forward passes that train are recorded."""
+        """Whether training forward passes are recorded."""
         return self.is_on and self._model is not None and self._model.training
 
 
@@ -38,11 +38,11 @@ class Pass:
 
 
 class Recorder:
-    """The activations of one layer since they were last forgotten, one tensor a forward pass.
+    """The activations of one layer since they were last cleared, one tensor a forward pass.
 
     Attributes:
-        last: The last pass; setting it to an earlier one forgets what came after.
-        had_no_gradient: A pass ran without gradients, so its activations were of no use.
+        last: The last pass; setting it to an earlier one drops the later ones.
+        had_no_gradient: A pass ran without gradients, so its activations were not kept.
     """
 
     def __init__(self, name: str, switch: Switch) -> None:
@@ -62,7 +62,7 @@ class Recorder:
         return found[::-1]
 
     def __call__(self, z: Tensor) -> None:
-        """Keep ``z``, if this is a pass that trains, or if somebody measures."""
+        """Keep ``z`` in a training pass, or while redundancy is measured."""
         if self._switch.is_measuring:
             self.last = Pass(_own(z), self.last)
         elif self._switch.records_training:
@@ -73,11 +73,11 @@ class Recorder:
                 self._warn_if_forgotten()
 
     def forget(self) -> None:
-        """Let everything go."""
+        """Drop all activations."""
         self.last = Pass()
         self.had_no_gradient = False
 
-    # Copies of a model, and its files, carry its hooks along; they must not carry activations.
+    # Copies of a model, and its files, contain its hooks; they must not contain activations.
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorder:
         return Recorder(self.name, Switch())
 

@@ -54,31 +54,31 @@ NOT_CALLED = (
 class ReSoRA:
     """The penalty on the redundancy between subspaces, as a term of a training loss.
 
-    Each low-rank layer computes ``z = A x`` in its forward pass; it is kept and used, nothing is
-    computed twice. All matrices of one shape are penalised together.
+    Each low-rank layer computes ``z = A x`` in its forward pass; this z is recorded, so nothing is computed
+    twice. All matrices of one shape are penalised together.
 
         regularizer = ReSoRA(model, penalty="linear", weight=0.1)
         loss = task_loss(model(x), y) + regularizer()
 
-    It records while the model is in training mode and gradients are on; evaluation, merged or
-    switched-off adapters and the second forward pass of gradient checkpointing leave nothing. Several
-    forward passes before one call are joined: their samples count as one batch. An adapter of which
-    nothing is trained is left out.
+    It records while the model is in training mode and gradients are on. Evaluation, merged or switched-off
+    adapters and the second forward pass of gradient checkpointing are not recorded. Several forward passes
+    before one call are joined: their samples count as one batch. An adapter without trained parameters is
+    left out.
 
     With gradient checkpointing inside a compiled model, set
-    ``torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True``; the compiler leaves
-    the model uncompiled otherwise. Reentrant checkpointing hides the activations, and raises.
+    ``torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint = True``; otherwise the compiler does
+    not compile the model. Reentrant checkpointing hides the activations and raises an error.
 
     Args:
         model: A model with LoRA layers of ``resora.petl`` or ``peft``, or modules of your own that
             implement ``LowRankLayer``. Compile it after this, not before.
         penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``; or a function of (z, b)
             with the shapes (L, N, r) and (L, r, d), in float32 at least, that returns (L,). It
-            may take ``mask`` (L, N) and ``group``; without, it sees the samples that
-            count alone, and those of its own process.
-        weight: The factor of the penalty in the loss. The paper does not give one. It may be set
-            anew at any time.
-        warmup_steps: Let the factor rise linearly over that many calls of ``step()``.
+            may take ``mask`` (L, N) and ``group``; if it does not, it gets the unmasked samples of its own
+            process only.
+        weight: The factor of the penalty in the loss. The paper does not give one. It can be changed at any
+            time.
+        warmup_steps: Number of calls of ``step()`` over which the factor rises linearly.
         space: ``feature``: what the layers compute (the paper's Tables 1-3). ``weight``: the
             matrices W_i = b_i a_i^T themselves (Table 4), without data: the rows of A take the
             place of the activations and input dimensions that of the samples.
@@ -86,15 +86,15 @@ class ReSoRA:
             tokens) or ``class`` (its first token). None takes the penalty's default.
         pairs: ``sum`` over pairs i < j, as in the equations, or their ``mean``.
         matrices: ``mean`` over adapted matrices, or their ``sum``, which grows with the depth.
-        exclude: Globs of names of layers to leave alone.
+        exclude: Globs of names of layers to skip.
         group: Processes that share a batch: activations are reduced over them, so that the value
             and, with the gradients averaged as DDP does, the gradients are those of the whole
-            batch. ``auto`` takes all processes, where there are several; None none.
+            batch. ``auto``: all processes, if there are several; None: this process alone.
         **options: Options of the penalty function, such as ``beta`` or ``orientation``.
 
     Raises:
-        ValueError: The model has no low-rank layer, or one that cannot be listened to, or there
-            is no such penalty or choice.
+        ValueError: The model has no low-rank layer, or one that cannot be recorded, or there is no such
+            penalty or choice.
         TypeError: The penalty has no such option.
     """
 
@@ -136,7 +136,7 @@ class ReSoRA:
         self._switch = Switch(self.model)
         self._recorders = {name: Recorder(name, self._switch) for name in self.layers}
         handles = [layer.tap(self._recorders[name]) for name, layer in self.layers.items()]
-        # Also when the last reference goes: nobody could call it any more, and it would go on keeping.
+        # Stop recording when the last reference is gone, since nothing could use the activations any more.
         self._end: weakref.finalize[Any, ReSoRA] | None = weakref.finalize(self, _remove, handles)
         self._end.atexit = False
         self._listen()
@@ -166,9 +166,10 @@ class ReSoRA:
         Args:
             mask: True where a position counts, in the shape of the layers' inputs without channels, such
                 as a tokenizer's ``attention_mask`` (B, T); a list with one for each forward pass, or
-                a single one for all. Where layers see different things, such as the two towers of CLIP:
-                masks by glob of the layers' names; what matches none counts everywhere.
-            batch_size: The number of images, for models whose layers see windows of them; likewise.
+                a single one for all. Where layers have different inputs, such as the two towers of CLIP:
+                masks by glob of the layers' names; layers that match no glob have no mask.
+            batch_size: The number of images, for models whose layers see windows of images; a list with one
+                for each forward pass, or a single one for all.
 
         Returns:
             A scalar in float32 at least, with a gradient. Zero where no adapter takes part.
@@ -202,9 +203,9 @@ class ReSoRA:
     def redundancy(self, *, mask: Mask = None) -> dict[str, Tensor]:
         """Return the matrix of cos^2 between subspace activations, for each adapted matrix.
 
-        Of the forward passes that entered the last call, with its samples, or that were recorded by
-        ``recording``, with every position as a sample; of this process alone. Independent subspaces
-        have an expected cos^2 of one over the number of samples.
+        It is computed on the forward passes of the last call, with its samples, or on those inside
+        ``recording``, with every position as a sample; on this process alone. For independent subspaces, the
+        expected cos^2 is one divided by the number of samples.
 
         Args:
             mask: Inside ``recording``: which positions count, as for a call.
@@ -227,7 +228,7 @@ class ReSoRA:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Record forward passes inside the block in any mode, without gradients too, to measure.
+        """Record the forward passes inside the block in any mode, also without gradients, to measure.
 
         Both a call and ``redundancy`` can be used in the block; ``redundancy`` also after it.
         Frozen adapters are measured too.
@@ -246,7 +247,7 @@ class ReSoRA:
             self._return_to(before)
 
     def close(self) -> None:
-        """Stop listening, and let the activations go."""
+        """Stop recording, and drop the activations."""
         if self._end is not None:
             self._end()
         self._last = []
@@ -273,7 +274,7 @@ class ReSoRA:
         self._recorders = {name: Recorder(name, self._switch) for name in self.layers}
 
     def _found(self, mask: Mask, batch_size: Images) -> list[Matrices]:
-        """Return what enters the penalty."""
+        """Return the matrices that enter the penalty."""
         factors = {name: _factors(name, layer) for name, layer in self.layers.items()}
         if self._switch.is_measuring:
             taking_part = {name: one for name, one in factors.items() if one is not None}
@@ -316,12 +317,12 @@ class ReSoRA:
         return value / max(1, rank * (rank - 1) // 2) if self.pairs == "mean" else value
 
     def _remember(self, found: list[Matrices]) -> None:
-        """Keep what ``redundancy`` needs, and no graph."""
+        """Keep what ``redundancy`` needs, detached from the graph."""
         self._last = [(one.names, one.z.detach(), one.mask) for one in found]
 
     def _before_backward(self, gradient: Tensor) -> None:
-        # Checkpointing around compiled code calls it anew inside the backward pass, where nothing in
-        # Python can tell. What was recorded there goes when the pass is over.
+        # Checkpointing around compiled code calls it again inside the backward pass, which Python code cannot
+        # detect. What was recorded there is dropped when the pass is over.
         before = {name: recorder.last for name, recorder in self._recorders.items()}
         Variable._execution_engine.queue_callback(lambda: self._return_to(before))
 
@@ -336,7 +337,7 @@ class ReSoRA:
         return None
 
     def _listen(self) -> None:
-        """Let layers record only if it is not in vain."""
+        """Let layers record only if the activations will be used."""
         self._switch.is_on = self.space == "feature" and self.current_weight != 0
 
     def _forget(self) -> None:
@@ -371,7 +372,7 @@ class ReSoRA:
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return what torch.compile and DDP wrap: the compiler cannot follow a hook to the wrapper."""
+    """Return the model inside torch.compile and DDP: the compiler cannot follow a hook to the wrapper."""
     while True:
         if isinstance(model, DistributedDataParallel):
             model = model.module
@@ -382,7 +383,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _factors(name: str, layer: LowRankLayer) -> Factors | None:
-    # Views of parameters that are made without gradients do not tell whether these are trained.
+    # A view that was made without gradients does not show whether its parameter is trained.
     with torch.enable_grad():
         factors = layer.factors()
     checks.check_factors(name, factors)

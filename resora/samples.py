@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 def mask_of(name: str, mask: Mask, names: Iterable[str]) -> OneMask:
-    """Return the mask of a layer: of masks by glob that of the first glob that its name matches, or None.
+    """Return the mask of a layer: among masks by glob, that of the first glob that matches its name, or None.
 
     Args:
         name: The layer.
@@ -26,7 +26,7 @@ def mask_of(name: str, mask: Mask, names: Iterable[str]) -> OneMask:
         names: All layers.
 
     Raises:
-        ValueError: A glob matches no layer, so that its mask would say nothing.
+        ValueError: A glob matches no layer, so that its mask would have no effect.
     """
     if not isinstance(mask, Mapping):
         return mask
@@ -79,7 +79,7 @@ def check_batch_size(z: Mapping[str, Sequence[Tensor]]) -> None:
     sizes = {name: {one.shape[1] for one in calls} for name, calls in z.items()}
     fewest = min(sizes, key=lambda name: min(sizes[name]), default=None)
     for other, found in sizes.items():
-        # Other numbers than multiples are those of another input, such as several texts for an image.
+        # A number that is no multiple belongs to another input, such as several texts for an image.
         known = sizes[fewest] if fewest is not None else set()
         if any(n % m == 0 for n in found - known for m in known):
             raise ValueError(
@@ -139,7 +139,7 @@ def _samples(
         return tokens.mean(2), None
     counts = mask.reshape(images, -1, 1)
     number = counts.sum(1)
-    # What is masked may be anything, also no number: zero times it would not be zero.
+    # Masked values may be NaN, and zero times NaN is not zero.
     return torch.where(counts, tokens, 0).sum(2) / number.clamp_min(1), number.flatten() > 0
 
 
