@@ -1,4 +1,4 @@
-"""What is done with an adapted model: remember how it was adapted, keep its trained part."""
+"""Adapted models: how a model was adapted, and its trained part in memory and in files."""
 
 from resora.adapted.applied import Applied, applied_to
 from resora.adapted.files import load, save

@@ -1,4 +1,4 @@
-"""What is remembered on a model: which method adapted it, where its head is, and what it was before."""
+"""The note on a model that says which method adapted it, where its head is, and what it was before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 ATTRIBUTE = "_resora_applied"
 SAMPLED = 256
-"""Values of each tensor that enter a fingerprint. Two trainings differ in all of their values."""
+"""Values of each tensor in a fingerprint. A few are enough: two trainings differ in nearly all of them."""
 
 
 class Adapting(Protocol):

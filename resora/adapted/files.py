@@ -253,7 +253,7 @@ def _rebuilt(saved: _Saved, tensors: Mapping[str, Tensor]) -> Adapting:
         ) from error
     if differing := _differing(saved, method):
         raise ValueError(f"the file's method {_short(saved.method)} has no {_short(differing)}")
-    # What is larger than the file has room for would take all memory before it is found not to fit.
+    # A larger size could take all memory before the comparison of shapes refuses it.
     largest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     for name, value in method.options().items():
         if isinstance(value, int) and value > (largest if name == "rank" else LARGEST_OPTION):

@@ -1,9 +1,8 @@
 """LoRA to and from the files of Hugging Face ``peft``: adapter_config.json and adapter_model.safetensors.
 
-``peft`` is not needed for either. It knows no parts of a fused layer: an update of rank r for each of the M
-adapted parts of ``qkv`` is, for ``peft``, one update of rank M r whose A has the M matrices on top of each
-other, and whose B has them on its block diagonal. That is the same function, and ``import_peft`` recognises
-it.
+``peft`` is not needed for either. It has no updates of parts of a fused layer: an update of rank r for each
+of M parts of ``qkv`` becomes one update of rank M r, whose A has the M matrices on top of each other, and
+whose B has them on its block diagonal. That is the same function, and ``import_peft`` recognises the form.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ UNKNOWN_HERE = (
     "target_parameters", "trainable_token_indices", "alora_invocation_tokens",
     "megatron_config", "velora_config", "kasa_config", "monteclora_config", "arrow_config",
 )  # fmt: skip
-"""Settings of ``peft`` that make its update, or what it trains, something else than B A x."""
+"""Settings of ``peft`` with which the update is not B A x, or with which more than that is trained."""
 
 NEEDED = ("r", "lora_alpha")
 KINDS = {
@@ -235,7 +234,7 @@ def _updates(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[s
 
 
 def _of_layer(pattern: Mapping[str, float] | None, path: str, default: float) -> float:
-    """Look up a layer's value: keys of ``peft``'s patterns are the ends of names, or expressions for them."""
+    """Return a layer's value: keys of ``peft``'s patterns are ends of names, or regular expressions."""
     for key, value in (pattern or {}).items():
         try:
             is_meant = re.match(rf"(.*\.)?({key})$", path)
@@ -315,7 +314,7 @@ def _in_common(factors: Mapping[str, Factors]) -> tuple[int, float]:
 
 
 def _parted(update: _Update, parts: tuple[str, ...]) -> Factors | None:
-    """Take an update apart into those of a layer's parts; None if B is not block diagonal."""
+    """Split an update into those of a layer's parts; None if B is not block diagonal."""
     a, b, scale = update
     by_part = b.unflatten(0, (len(parts), -1))
     is_used = by_part.ne(0).any(1)

@@ -29,8 +29,8 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy ``state`` into the trained part of a model that the same method has adapted.
 
-    Layers with a method ``state_loaded()`` are called afterwards: what they derive from their buffers
-    has to be made anew.
+    The method ``state_loaded()`` of layers that have it is called afterwards, so that they compute again what
+    they derive from their buffers.
 
     Raises:
         ValueError: The names, shapes or types differ; nothing is changed.
@@ -40,7 +40,7 @@ def load_adapter_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def copy_into(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copy ``state`` into a model's tensors of the same names, and tell its layers, or change nothing.
+    """Copy ``state`` into a model's tensors of these names, and call ``state_loaded()``, or change nothing.
 
     Raises:
         ValueError: The names, shapes or types differ, or values do not fit into the model's type.

@@ -1,4 +1,4 @@
-"""What a model is made of, so that a change that fails leaves it as it was."""
+"""Restores a model when a change to it fails."""
 
 from __future__ import annotations
 

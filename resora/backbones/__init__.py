@@ -1,4 +1,4 @@
-"""Where a backbone has its parts, so that a method is written once and not once for each backbone.
+"""Descriptions of the parts of a backbone, so that one implementation of a method fits all of them.
 
 ``describe`` looks at the structure of a model, not at its class: timm's ViT, Swin and ConvNeXt, the BERT
 and CLIP of transformers, and anything else with fused ``qkv`` projections. The backbone may be a part of a
@@ -19,7 +19,7 @@ DESCRIBERS = (swin, vit, convnext, clip, bert)
 
 KINDS = ("vit", "swin", "convnext", "bert", "clip")
 """The kinds of backbone whose every part is known. ``describe`` calls any other model with fused ``qkv``
-projections ``attention``; of such a one only these projections are known."""
+projections ``attention``; of such a model only these projections are known."""
 
 
 def describe(model: nn.Module) -> Backbone:

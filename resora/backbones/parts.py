@@ -1,4 +1,4 @@
-"""What is said about a backbone: its towers, their blocks, and the layers in these."""
+"""The description of a backbone: its towers, their blocks, and the layers in the blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place(NamedTuple):
     Attributes:
         path: Dotted name in the model.
         parts: Names of the equal parts of its outputs, each one matrix: ``("q", "k", "v")`` for a fused
-            projection, ``("q",)`` for one of its own.
+            projection, ``("q",)`` for a separate one.
     """
 
     path: str
@@ -36,8 +36,8 @@ class Block:
         width: Its number of channels d.
         stage: Index of its stage; 0 where a tower has one width throughout.
         attention: Query, key and value projections, fused or not; empty without attention.
-        attention_core: The module that attends, whose input is normalised tokens: ``attn`` in timm. None
-            without attention.
+        attention_core: The attention module, whose input is normalised tokens: ``attn`` in timm. None without
+            attention.
         attention_out: The projection of the attention's output.
         mlp: The module that maps the MLP's input to its output; None where no single module does (BERT).
         mlp_in: The MLP's first layer, d -> 4 d.
@@ -76,8 +76,8 @@ class Tower:
         layout: How a block's input is laid out: ``tokens`` (B, T, d), ``grid`` (B, H, W, d) or ``image``
             (B, d, H, W).
         prefix: Number of tokens before those of the patches, such as the class token; None: not known.
-        takes_more_tokens: Whether the blocks take any number of tokens: their attention has no positions of
-            its own (relative, rotary), and nothing in them needs to know the grid of patches.
+        takes_more_tokens: Whether the blocks take any number of tokens: their attention has no relative or
+            rotary positions, and nothing in them depends on the grid of patches.
         embedding: The convolution that embeds patches; None for text.
         norms: The LayerNorms outside blocks, in the order of the forward pass, the last one at the end.
         merging: Linear layers or convolutions between stages, which reduce the resolution.

@@ -1,4 +1,4 @@
-"""Descriptions of the BERT and the CLIP of transformers, whose query, key and value layers are apart."""
+"""Descriptions of the BERT and the CLIP of transformers, which have separate query, key and value layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import nn
 
 from resora.backbones.parts import Backbone, Block, Place, Tower, below, children, named_if_there
 
-# After each half of a BERT block; before it in RoBERTa-PreLayerNorm, ESM (LayerNorm) and MegatronBert (ln).
+# They follow each half of a BERT block; in RoBERTa-PreLayerNorm, ESM (LayerNorm) and MegatronBert (ln) they
+# precede it.
 BERT_NORMS = (
     "attention.output.LayerNorm",
     "attention.LayerNorm",

@@ -111,7 +111,7 @@ def fused_attention(model: nn.Module) -> Backbone | None:
 
 
 def call_projections(model: nn.Module, backbone: Backbone) -> None:
-    """Let attention that reads the weight of its ``qkv`` layer call that layer, so that it can be wrapped.
+    """Make attention that reads the weight of its ``qkv`` layer call that layer, so that it can be wrapped.
 
     timm's BEiT, EVA and Swin V2 add the biases of q and v inside ``F.linear(x, qkv.weight, ...)`` unless
     ``qkv_bias_separate`` is set, and add them to the layer's output where it is. The result is the same but
@@ -140,7 +140,8 @@ def _is_attention(block: Any) -> bool:
 def _is_interleaved(attention: Any) -> bool:
     """Whether the rows of a fused ``qkv`` layer are q, k and v head by head, and not one after the other.
 
-    So it is in timm's MaxViT and CoAtNet (``head_first``), and in TinyViT and EfficientFormer (``key_dim``).
+    This is so in timm's MaxViT and CoAtNet (``head_first``), and in TinyViT and EfficientFormer
+    (``key_dim``).
     """
     return bool(getattr(attention, "head_first", False)) or hasattr(attention, "key_dim")
 

@@ -51,7 +51,7 @@ def draw(measured: Measured) -> Iterator[tuple[str, bytes]]:
 
 
 def moves(measured: Measured) -> Figure:
-    """Who moves what: shares of the gradient by penalty and parameter."""
+    """The shares of the gradient, by penalty and parameter."""
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     panel = figure.subplots()
     rows = [measured.curves[f"moves {name}"] for name in OPTIONS]
@@ -82,7 +82,7 @@ def moves(measured: Measured) -> Figure:
 
 
 def cosine(measured: Measured) -> Figure:
-    """The three cosines descended on B: the signed one makes the directions redundant."""
+    """The three cosines minimised on B: the signed one makes the directions redundant."""
     figure = Figure(figsize=(8.8, 3.1), layout="constrained")
     line, *maps, bars = figure.subplots(1, 4, width_ratios=(1.25, 0.8, 0.8, 1.0))
     for variant, (label, colour, style) in VARIANTS.items():
@@ -105,7 +105,7 @@ def cosine(measured: Measured) -> Figure:
 
 
 def euclidean(measured: Measured) -> Figure:
-    """R_e against the size of the update, and what descending it does."""
+    """R_e against the size of the update, and over its minimisation."""
     figure = Figure(figsize=(8.8, 3.3), layout="constrained")
     scale, alike, norm = figure.subplots(1, 3)
     for name, (label, colour, style) in EUCLIDEAN.items():
@@ -130,7 +130,7 @@ def euclidean(measured: Measured) -> Figure:
 
 
 def gauge(measured: Measured) -> Figure:
-    """The same update in two factorisations, and what training makes of either."""
+    """The same update in two factorisations, and the training of each."""
     figure = Figure(figsize=(8.8, 3.1), layout="constrained")
     *maps, value, error = figure.subplots(1, 4, width_ratios=(0.8, 0.8, 1.1, 1.1))
     for panel, name, title in zip(
@@ -156,7 +156,7 @@ def gauge(measured: Measured) -> Figure:
 
 
 def floors(measured: Measured) -> Figure:
-    """What independent subspaces score, by the number of samples and by a mean in common."""
+    """The penalties of independent subspaces, by the number of samples and by a shared mean."""
     figure = Figure(figsize=(8.8, 4.3), layout="constrained")
     panel, shared = figure.subplots(1, 2, width_ratios=(1.2, 1))
     _by_samples(panel, measured)

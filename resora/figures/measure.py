@@ -88,7 +88,7 @@ def moves(found: Measured) -> None:
 
 
 def cosine_descent(found: Measured) -> None:
-    """Descend each cosine on B alone, from random directions, at ranks 2 and 8."""
+    """Minimise each cosine on B alone, from random directions, at ranks 2 and 8."""
     for rank in (2, RANK):
         z = adapter(1, rank=rank).z
         start = torch.randn(rank, WIDTH, generator=generator(rank), dtype=torch.float64)
@@ -107,7 +107,7 @@ def cosine_descent(found: Measured) -> None:
 
 
 def euclidean_growth(found: Measured) -> None:
-    """Scale the update; then descend R_e and R_l where the inputs share a mean, and where not."""
+    """Scale the update; then minimise R_e and R_l on inputs with and without a shared mean."""
     drawn = adapter(0)
     beta = 1 / mean_distance(drawn)
     for factor in (scales := [10 ** (k / 20) for k in range(-10, 31)]):
@@ -189,7 +189,7 @@ def _train(found: Measured, name: str, start: Adapter, wanted: Tensor, weight: f
 
 
 def held_width(found: Measured) -> None:
-    """Descend R_n on B with sigma held constant: the size of B changes, the value does not."""
+    """Minimise R_n on B with sigma held constant: the size of B changes, the value does not."""
     for name, samples, fraction in (("few", 32, 0.2), ("many", 128, 1.0)):
         z = torch.randn(samples, RANK, generator=generator(3), dtype=torch.float64)
         if name == "many":

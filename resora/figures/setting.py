@@ -1,4 +1,4 @@
-"""The small adapters that everything is measured on, and how they are trained."""
+"""The small adapters of all measurements, and how they are trained."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Adapter:
 
 
 def generator(seed: int) -> torch.Generator:
-    """Return a generator of its own, so that no draw depends on another."""
+    """Return a separate generator, so that no draw depends on another."""
     return torch.Generator().manual_seed(seed)
 
 

@@ -1,4 +1,4 @@
-"""Formulas that the measurements are read against: floors, a bound, and the gradient of Eq. 10."""
+"""Formulas to compare the measurements with: floors, a bound, and the gradient of Eq. 10."""
 
 from __future__ import annotations
 

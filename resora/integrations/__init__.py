@@ -1,1 +1,1 @@
-"""The penalty in other people's trainers. Nothing here imports a trainer; each module says what it fits."""
+"""The penalty in trainers of other libraries. No module imports its trainer; each says which one it fits."""

@@ -94,7 +94,7 @@ class ReSoRAMixin(_Trainer):  # type: ignore[misc]
         super().log(logs, *args, **kwargs)
 
     def _is_scaled_for_accumulation(self, num_items_in_batch: Tensor | int | None) -> bool:
-        """Whether the trainer takes the loss as divided already, by the rule of ``training_step``."""
+        """Whether the trainer expects a loss that is already divided, by the rule of ``training_step``."""
         declared: bool | None = getattr(self, "loss_is_scaled_for_ga", None)
         if declared is not None:
             return declared
@@ -102,7 +102,7 @@ class ReSoRAMixin(_Trainer):  # type: ignore[misc]
         return has_own_loss or (self.model_accepts_loss_kwargs and num_items_in_batch is not None)
 
     def _micro_batches(self) -> int:
-        # The last step of an epoch may have fewer than were asked for.
+        # The last step of an epoch may have fewer than the arguments say.
         asked: int = self.args.gradient_accumulation_steps
         return getattr(self, "current_gradient_accumulation_steps", None) or asked
 

@@ -2,9 +2,9 @@
 
 The update is B diag(E) A. It starts with ``initial_rank`` triplets a matrix and ends with ``rank`` of them on
 average: the triplets of the lowest importance, over all adapted matrices together, have their E set to zero,
-of which the number grows along a cubic schedule. Importance is the smoothed
-sensitivity of a weight times its smoothed uncertainty: that of E, plus the means over the
-entries of the row of A and of the column of B, as ``QingruZhang/AdaLoRA`` has it.
+and their number grows along a cubic schedule. Importance is the smoothed sensitivity of a weight times its
+smoothed uncertainty: that of E, plus the means over the entries of the row of A and of the column of B, as
+``QingruZhang/AdaLoRA`` has it.
 
 On ViT-B/16, 36 matrices at a target of r = 8 keep 442,656 parameters; 663,984 are stored and trained, since
 they start at r = 12. ``initial_rank=8`` prunes nothing and stores 442,656.
@@ -74,7 +74,7 @@ class SVDLinear(LowRankLinear):
 
     @torch.no_grad()
     def look(self, betas: tuple[float, float]) -> None:
-        """Take the gradients of a step into the averages, which keep the shares ``betas`` of the past."""
+        """Update the averages with the gradients of a step; ``betas`` are the weights of the old averages."""
         for factor in "eab":
             weight = self.get_parameter(f"lora_{factor}")
             if weight.grad is None:
@@ -105,15 +105,15 @@ class AdaLoRA(LoRA):
 
     Attributes:
         rank: The target: triplets of a matrix that are left at the end, on average.
-        scale: The factor of the update: alpha over the initial rank, which it keeps while triplets go.
+        scale: The factor of the update: alpha divided by the initial rank; pruning does not change it.
         targets: As for ``LoRA``.
         fused: As for ``LoRA``.
         initial_rank: Triplets of a matrix at the start; None: half as many again as ``rank``.
         orthogonality: Weight of the mean over all A and B of ||P P^T - I||_F in the loss.
         warm_up: The share of the steps before any triplet is pruned.
         final: The share of the steps after the last.
-        interval: Steps from one pruning to the next. In between, pruned triplets may grow anew.
-        betas: Shares of the past in the averages of sensitivity and uncertainty.
+        interval: Steps from one pruning to the next. In between, pruned triplets may grow again.
+        betas: Weights of the old averages, for sensitivity and uncertainty.
     """
 
     initial_rank: int | None = None
@@ -178,7 +178,7 @@ class AdaLoRA(LoRA):
         return self.orthogonality * torch.cat(norms).mean()
 
     def before_step(self, model: nn.Module, step: int, steps: int) -> None:
-        """Take the gradients into the importance, as long as there is something to prune."""
+        """Update the importance with the gradients, until the last pruning."""
         if step < (1 - self.final) * steps:
             for layer in _layers(model):
                 layer.look(self.betas)

@@ -35,9 +35,9 @@ class Adapter(Method):
     Attributes:
         dim: Dimensions of the bottleneck.
         reduction: Instead of ``dim``, how many times narrower than the block it is, for backbones whose
-            blocks differ in width; null: ``dim`` holds.
+            blocks differ in width; None: ``dim`` is used.
         per_block: 2: behind the attention's projection and behind the MLP; 1: behind the MLP alone (Pfeiffer
-            et al., NOAH). A ConvNeXt block has no attention and gets the one.
+            et al., NOAH). A ConvNeXt block has no attention and gets one.
         activation: ``relu``, ``gelu`` or ``silu``.
         dropout: In the bottleneck, in training.
     """

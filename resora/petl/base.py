@@ -45,9 +45,9 @@ class LowRankLayer(Protocol):
         """From now on, call ``record`` with the activations of each forward pass.
 
         The activations have the shape (M, ..., r), with the dimensions of the layer's input in the
-        middle, batch first. They must be the tensor that the forward pass uses, not a copy. ``Taps``
-        does the bookkeeping; a hook on the up-projection will do as well, but goes along into copies
-        of the model, which then record for the original.
+        middle, batch first. They must be the tensor that the forward pass uses, not a copy. ``Taps`` does the
+        bookkeeping. A hook on the up-projection works too, but copies of the model contain it and then record
+        for the original.
 
         Returns:
             A handle whose ``remove`` ends it.
@@ -70,7 +70,7 @@ class Taps:
         self._records.append(record)
         return _TapHandle(self._records, record)
 
-    # A copy of a model, also one in a file, is not the model that is being listened to.
+    # A copy of a model, also one in a file, is not recorded.
     def __reduce__(self) -> tuple[type[Taps], tuple[()]]:
         return Taps, ()
 
@@ -102,7 +102,7 @@ class Mergeable(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Method(ABC):
-    """A parameter-efficient method: it freezes a backbone and adds or frees what it trains.
+    """A parameter-efficient method: it freezes a backbone and adds or unfreezes what it trains.
 
     A method is a frozen dataclass whose fields are its options, of JSON's types. It keeps no state: what
     changes in training lies in the model, in parameters or in buffers that a layer names in
@@ -111,7 +111,7 @@ class Method(ABC):
     Attributes:
         fits: The kinds of backbone it can adapt (``resora.backbones.KINDS``, and ``attention``); empty: any
             model at all.
-        needs: What the other kinds lack, in words.
+        needs: What the other kinds lack, for messages.
         is_mergeable: Whether ``resora.merge`` gives back a plain backbone with the same outputs.
         changes_backbone: Whether it changes values of the frozen backbone, when it is inserted or loaded.
         starts_unchanged: Whether the adapted backbone computes what it did before, until it is trained.
@@ -153,7 +153,7 @@ class Method(ABC):
 
     @abstractmethod
     def insert(self, model: nn.Module, backbone: Backbone) -> None:
-        """Free or add what is trained, in place; all but the head is frozen already.
+        """Unfreeze or add what is trained, in place; all but the head is frozen already.
 
         Args:
             model: The model.
@@ -207,7 +207,7 @@ class Method(ABC):
 
 
 UNEXPECTED = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError)
-"""What inserting raises where a backbone has other parts than its kind has."""
+"""Errors of ``insert`` where a backbone has other parts than its kind has."""
 
 
 def freeze(model: nn.Module, *, but: str) -> None:

@@ -22,9 +22,9 @@ class BitFit(Method):
     """Train every bias, and nothing else but the head.
 
     Attributes:
-        norms: Those of norms too.
-        position_bias: The tables of relative position biases too (``relative_position_bias_table`` of Swin),
-            which are no biases of a layer but have the word in their name.
+        norms: Train the biases of norms too.
+        position_bias: Train the tables of relative position biases too (``relative_position_bias_table`` of
+            Swin), which are no biases of a layer but have the word in their name.
     """
 
     norms: bool = True

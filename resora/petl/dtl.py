@@ -1,16 +1,16 @@
-"""DTL (Fu et al., 2024): a side network that is thin, and out of the way of the first half of the backbone.
+"""DTL (Fu et al., 2024): a low-rank side network that is added to the later half of the backbone alone.
 
 The input x_i of every block goes through a low-rank map of its own, and the sum of these runs beside the
-backbone: h_i = h_{i-1} + B_i A_i x_i. Behind each block of the later half the backbone gets it back:
-x_{i+1} = block_i(x_i) + h_i sigmoid(beta h_i). The backward pass ends there: of the blocks before, nothing
-is kept but the inputs of the maps.
+backbone: h_i = h_{i-1} + B_i A_i x_i. After each block of the later half, the activation of h_i is added to
+the output: x_{i+1} = block_i(x_i) + h_i sigmoid(beta h_i). The backward pass ends there: of the earlier
+blocks, only the inputs of the maps are saved.
 
 Placement, formula and initial values are those of the repository heekhero/DTL
 (``models/vision_transformer.py``, ``models/swin_transformer.py``). On ViT-B/16 at r = 2, the maps of 12
 blocks have 36,864 parameters, and blocks 6-11 get the sum. On Swin-B at r = 4, there are maps in blocks
-4-23, of 90,112 parameters, and blocks 14-23 get the sum, which starts anew in each stage. What these have
-in common, and what other depths get, is: maps in the later half of the stages; the sum to the later half of
-the blocks that have a map; and no map whose sum the backbone never gets.
+4-23, of 90,112 parameters, and blocks 14-23 get the sum, which starts anew in each stage. Other depths follow
+the same rule: maps in the later half of the stages; the sum for the later half of the blocks that have a map;
+and no map whose sum the backbone never gets.
 """
 
 from __future__ import annotations
@@ -33,16 +33,15 @@ Pool = Literal["backbone", "patches"]
 
 @dataclass(frozen=True)
 class DTL(Method):
-    """Low-rank maps of the blocks' inputs, whose sum is given back to the later blocks.
+    """Low-rank maps of the blocks' inputs, whose sum is added to the later blocks.
 
     Attributes:
         rank: r of each map.
         beta: How sharp the activation h sigmoid(beta h) bends; at 100 it is almost a ReLU.
-        given_back: Share of the blocks with a map, the last ones, behind which the sum is added.
-        pool: ``backbone``: the head reads what it does without DTL. ``patches``: it reads the mean of the
-            patch tokens, normalised after that, in the place of the class token of a vision
-            transformer; so does the public code, whose numbers are those that are quoted. It changes the
-            outputs from the start.
+        given_back: Share of the blocks with a map, the last ones, after which the sum is added.
+        pool: ``backbone``: the head has the same input as without DTL. ``patches``: its input is the mean of
+            the patch tokens, normalised after that, instead of the class token of a vision transformer, as in
+            the public code that the quoted numbers come from. This changes the outputs from the start.
     """
 
     rank: int = 2
@@ -85,7 +84,7 @@ class DTL(Method):
     def convolutions(
         self, model: nn.Module, tower: Tower, like: Tensor, first: int
     ) -> dict[int, nn.Module]:
-        """Return what mixes the patches of the sum before it is given back, by stage; DTL has nothing.
+        """Return the convolutions over the patches of the sum, by stage; DTL has none.
 
         Args:
             model: The model.

@@ -1,8 +1,8 @@
-"""DTL+ (Fu et al., 2024): DTL with a depthwise convolution over the patches of what it gives back.
+"""DTL+ (Fu et al., 2024): DTL with a depthwise convolution over the patches of the sum.
 
 The activation of the sum goes through one k x k convolution per stage, without bias, that all blocks of the
-stage share; tokens that are no patches, such as the class token, pass it by. It starts as PyTorch's
-convolutions do; nothing changes at the start all the same, since the sum is zero.
+stage share; tokens that are no patches, such as the class token, skip it. Its initial values are PyTorch's
+defaults; the outputs are still unchanged at the start, since the sum is zero.
 
 From the repository heekhero/DTL: k of 3, 4 or 5 on ViT-B/16 by data set, 43,776, 49,152 and 56,064
 parameters at r = 2; k = 5 on Swin-B, 128,512 parameters at r = 4. The public Swin code also registers

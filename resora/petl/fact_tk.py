@@ -1,13 +1,13 @@
 """FacT-TK (Jie and Deng, 2023): the updates of all weights as one tensor in Tucker form.
 
-Matrix m gets s U S_m V with S_m = sum_k C[:, :, k] P[k, m]; U, V, C and P are those of the whole network.
+Matrix m gets s U S_m V with S_m = sum_k C[:, :, k] P[k, m]; the whole network shares U, V, C and P.
 On ViT-B/16 there are 144 matrices: 2 x 768 r + r^3 + 144 r parameters, 86,528 at r = 32 and 30,976 at r =
 16. Formula, placement and initial values are those of the repository JieShibo/PETL-ViT
 (``FacT/fact_tk.py``), which takes r of 16 or 32 and s from 0.01 to 100 by data set, and a dropout of 0.1.
 
-Where widths differ, U and V are those of a stage and the core is shared (Swin-B: 2 x 1920 r + r^3 + 288 r;
-with FacT's ranks 134,952 on average, where the paper prints 0.14 M). The two towers of CLIP have nothing in
-common. On ConvNeXt, for which nothing is published, the layers of the MLPs are adapted: 8 matrices a block;
+Where widths differ, each stage has its own U and V, and the core is shared (Swin-B: 2 x 1920 r + r^3 + 288 r;
+with FacT's ranks 134,952 on average, where the paper prints 0.14 M). The two towers of CLIP share nothing. On
+ConvNeXt, for which nothing is published, the layers of the MLPs are adapted: 8 matrices a block;
 this is our choice.
 """
 

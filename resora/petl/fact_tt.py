@@ -1,12 +1,12 @@
 """FacT-TT (Jie and Deng, 2023): the updates of all weights as one tensor in tensor-train form.
 
-Matrix m gets s U S_m V with an r x r matrix S_m of its own; U and V are those of the whole network. On
+Matrix m gets s U S_m V with an r x r matrix S_m of its own; the whole network shares U and V. On
 ViT-B/16 there are 144 matrices: 2 x 768 r + 144 r^2 parameters, 61,440 at r = 16, 21,504 at r = 8 and 8,448
 at r = 4. Formula, placement and initial values are those of the repository JieShibo/PETL-ViT
 (``FacT/fact_tt.py``), which takes r of 4, 8 or 16 and s from 0.01 to 100 by data set, and a dropout of 0.1.
 
-On Swin, U and V are those of a stage, as the author describes in issue 9 of that repository. The two towers
-of CLIP have nothing in common. On ConvNeXt, for which nothing is published, the layers of the MLPs are
+On Swin, each stage has its own U and V, as the author describes in issue 9 of that repository. The two towers
+of CLIP share nothing. On ConvNeXt, for which nothing is published, the layers of the MLPs are
 adapted, with U and V by stage: 8 matrices a block; this is our choice.
 """
 

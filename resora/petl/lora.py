@@ -1,4 +1,4 @@
-"""LoRA (Hu et al., 2022), an own pair of factors for each adapted matrix.
+"""LoRA (Hu et al., 2022): a separate pair of factors for each adapted matrix.
 
 The placement on vision transformers follows the paper's counts: 12 blocks x q, k, v x 2 x 768 x 8 = 442,368
 parameters at r = 8 on ViT-B/16. timm fuses the three projections in one ``qkv`` layer; here each third of it
@@ -68,7 +68,7 @@ class LoRA(Method):
     def wrapped(
         self, base: nn.Linear, parts: tuple[str, ...], adapted: tuple[str, ...]
     ) -> LowRankLinear:
-        """Return ``base`` with the update; what the methods that build on LoRA do in their own way."""
+        """Return ``base`` with the update; methods that build on LoRA override it."""
         return LowRankLinear(base, self.rank, self.scale, parts, adapted)
 
 

@@ -10,8 +10,8 @@ initialisation.
 On BERT, the form of the comparisons in retrieval (Paranioar/UniPT, VSE-infinity): reduction 4, post-norm
 layers, a 13th gate, a LayerNorm at the end; 7,457,485 parameters with 1,024 outputs, which replace the text
 projection. What the 13th gate mixes is not known: here it gates the first rung, with zeros. On CLIP, the
-ladder of the same repository on vectors of the class and end-of-text tokens, 9,058,332 parameters; the
-11.2 M that the table prints are those of no known setting. Swin is refused: its stages differ in width, and
+ladder of the same repository on vectors of the class and end-of-text tokens, 9,058,332 parameters; no known
+setting gives the 11.2 M that the table prints. Swin is refused: its stages differ in width, and
 no published number needs it.
 """
 
@@ -39,7 +39,7 @@ class LST(Method):
         reduction: The side network's width is the backbone's over this. None: 8 on a ViT, 4 on BERT. CLIP has
             none: its side network has the width of the embedding.
         temperature: T of the gates, sigmoid(alpha / T).
-        out_features: Width of what comes out, on BERT only; None: the backbone's. With another one,
+        out_features: Width of the output, on BERT only; None: the backbone's. With another one,
             BERT's pooler keeps the frozen hidden states.
         dropout: Of the side blocks. None: BERT's own on BERT, else none.
     """

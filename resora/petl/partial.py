@@ -63,7 +63,7 @@ class Partial(Method):
 
 
 def _projections(model: nn.Module, tower: Tower) -> list[str]:
-    """The linear layers behind the towers of CLIP, which stand beside them."""
+    """The projections after the towers of CLIP, which are not modules of the towers."""
     parent = tower.path.rpartition(".")[0]
     holder = model.get_submodule(parent)
     return [below(parent, name) for name in PROJECTIONS if tower.path and hasattr(holder, name)]

@@ -1,10 +1,10 @@
 """Prefix tuning (Li and Liang, 2021): trained keys and values ahead of those of the tokens, in every layer.
 
-They are made from p vectors by an MLP, p x d -> tanh(Linear(d, 512)) -> Linear(512, 2 L d), as in the
+An MLP computes them from p vectors, p x d -> tanh(Linear(d, 512)) -> Linear(512, 2 L d), as in the
 library adapter-transformers, whose defaults these are: 9,872,384 parameters on BERT-base. With
-``bottleneck=0`` the keys and values are the parameters, 552,960 of them. The last linear layer lies in parts,
-one in each attention; its first half of outputs is the keys. In CLIP each tower has its own MLP. In Swin a
-prefix stands in every window, and its layers have as many outputs as their stages are wide.
+``bottleneck=0`` the keys and values are the parameters, 552,960 of them. The last linear layer is split into
+one part for each attention; the first half of its outputs is the keys. In CLIP each tower has its own MLP. In
+Swin every window has the prefix, and its layers have the widths of their stages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PrefixVectors(nn.Module):
 
 
 class MadePrefix(nn.Module):
-    """The keys and values of one layer, made from the shared vectors."""
+    """The keys and values of one layer, computed from the shared vectors."""
 
     def __init__(self, vectors: PrefixVectors, width: int, weight: Tensor) -> None:
         """Make keys and values of ``width`` channels, in the type of ``weight``."""
@@ -79,7 +79,7 @@ class Prefix(Method):
 
     Attributes:
         length: Their number p.
-        bottleneck: Width m of the MLP that makes them; 0: none, they are parameters themselves.
+        bottleneck: Width m of the MLP that computes them; 0: no MLP, they are parameters.
     """
 
     length: int = 30

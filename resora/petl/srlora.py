@@ -1,4 +1,4 @@
-"""SRLoRA (Yang et al., 2025): LoRA whose least important pairs give way to unused directions of the weight.
+"""SRLoRA (Yang et al., 2025): LoRA whose least important pairs are replaced by unused directions.
 
 A pair is a column b_i of B and the row a_i of A. The pairs start at the top principal directions of each
 pretrained matrix, sqrt(s_i) u_i and sqrt(s_i) v_i of its singular value decomposition, and the frozen
@@ -10,9 +10,9 @@ parameters as LoRA.
 The repository of the paper is not public. From its abstract: the pairs, their importance, fusion, and the new
 directions. Our choices: four recompositions of a quarter of the pairs, evenly spread over training;
 importance sum |weight * gradient| over the entries of a pair, smoothed over steps by 0.85 as in AdaLoRA; the
-moments that the optimizer has of a pair are set to zero with it.
+optimizer's moments of a pair are then set to zero.
 
-What the frozen weight has gained and lost is kept as pairs, so that a checkpoint needs no d x d matrix.
+The changes of the frozen weight are stored as pairs, so that a checkpoint needs no d x d matrix.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from resora.petl.lora import LoRA
 
 
 class RecomposedLinear(LowRankLinear):
-    """A linear layer plus B A x, parts of which change places with parts of the frozen weight.
+    """A linear layer plus B A x, of which pairs are exchanged with parts of the frozen weight.
 
     Attributes:
         importance: (M, r), of each pair.
-        moved_b, moved_a: (M, r + 2 n, d_out) and (M, r + 2 n, d_in): what the frozen weight has beyond the
-            pretrained one, in pairs; what it lacks has a negative b. In this order: the r directions of the
-            start, and for each recomposition the pairs that were fused and the new ones.
+        moved_b, moved_a: (M, r + 2 n, d_out) and (M, r + 2 n, d_in): the difference of the frozen weight from
+            the pretrained one, in pairs; a pair that was subtracted has a negative b. In this order: the r
+            directions of the start, and for each recomposition the pairs that were fused and the new ones.
         base_b, base_a: The same, as it is in the weight of ``base`` now.
         next_b, next_a: (M, n, d_out) and (M, n, d_in), the pairs to start anew from.
     """
@@ -67,7 +67,7 @@ class RecomposedLinear(LowRankLinear):
             scale: The factor of the update, alpha / r.
             parts: As for ``LowRankLinear``.
             adapted: As for ``LowRankLinear``.
-            renewals: How many pairs of each matrix will start anew, all in all.
+            renewals: How many pairs of each matrix will start anew in the whole training.
         """
         super().__init__(base, rank, scale, parts, adapted)
         matrices, slots = len(self.adapted), rank + 2 * renewals
@@ -92,7 +92,7 @@ class RecomposedLinear(LowRankLinear):
 
     @torch.no_grad()
     def look(self, beta: float) -> None:
-        """Take the gradients of a step into the importance, which keeps the share ``beta`` of the past."""
+        """Update the importance with the gradients of a step; ``beta`` is the weight of the old value."""
         now = torch.zeros_like(self.importance)
         for weight in (self.lora_a, self.lora_b):
             if weight.grad is not None:
@@ -124,7 +124,7 @@ class RecomposedLinear(LowRankLinear):
         self.importance.scatter_(1, least, 0.0)
 
     def state_loaded(self) -> None:
-        """Let the frozen weight have what was loaded, in place of what it has."""
+        """Change the frozen weight to what the loaded buffers say."""
         if torch.equal(self.moved_b, self.base_b) and torch.equal(self.moved_a, self.base_a):
             return
         self.fold(
@@ -134,7 +134,7 @@ class RecomposedLinear(LowRankLinear):
         self.base_a.copy_(self.moved_a)
 
     def _move(self, slot: int, b: Tensor, a: Tensor) -> None:
-        """Add pairs to the frozen weight, and note them from ``slot`` on."""
+        """Add pairs to the frozen weight, and write them into the buffers from ``slot`` on."""
         self.fold(b, a)
         for noted_b, noted_a in ((self.moved_b, self.moved_a), (self.base_b, self.base_a)):
             noted_b[:, slot : slot + b.shape[1]] = b
@@ -174,7 +174,7 @@ class SRLoRA(LoRA):
         fused: As for ``LoRA``.
         recompositions: How often in training, evenly spread.
         share: The share of the r pairs that starts anew each time; at least one pair.
-        beta: Share of the past in the average of the importance.
+        beta: Weight of the old value in the average of the importance.
     """
 
     recompositions: int = 4
@@ -201,7 +201,7 @@ class SRLoRA(LoRA):
         return max(1, round(self.share * self.rank))
 
     def insert(self, model: nn.Module, backbone: Backbone) -> None:
-        """Wrap the chosen layers, once all have as many directions as will be used."""
+        """Wrap the chosen layers, after a check that all have enough directions."""
         needed = self.rank + self.recompositions * self.number
         for path, parts, _ in self.matrices(backbone):
             base = cast(nn.Linear, model.get_submodule(path))
@@ -220,7 +220,7 @@ class SRLoRA(LoRA):
         return RecomposedLinear(base, self.rank, self.scale, parts, adapted, renewals)
 
     def before_step(self, model: nn.Module, step: int, steps: int) -> None:
-        """Take the gradients into the importance."""
+        """Update the importance with the gradients."""
         if step < steps:
             for layer in _layers(model):
                 layer.look(self.beta)
@@ -228,7 +228,7 @@ class SRLoRA(LoRA):
     def after_step(
         self, model: nn.Module, step: int, steps: int, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Recompose where it is time."""
+        """Recompose at the scheduled steps."""
         times = [(i + 1) * steps // (self.recompositions + 1) for i in range(self.recompositions)]
         if step + 1 in times:
             for layer in _layers(model):

@@ -4,8 +4,8 @@
 ``dongzelian/SSF``. The pairs follow the embedding of patches, every LayerNorm and every linear layer of the
 blocks, and the last LayerNorm: 2 x (12 x 8,448 + 2 x 768) = 205,824 parameters on ViT-B/16. As in that
 code, a Swin has them after the norm of each patch merging but not after its reduction, and a ConvNeXt also
-after the depthwise convolutions and those between stages. On a BERT the norm of the embeddings has one, the
-embeddings themselves none (204,288); on a CLIP both towers, without the projections (343,552).
+after the depthwise convolutions and those between stages. On a BERT the norm of the embeddings has a pair,
+the embeddings themselves do not (204,288); on a CLIP both towers have them, the projections do not (343,552).
 
 What is different here: in a ConvNeXt the last pair follows the last norm, as elsewhere; the code has it
 before the pooling, where it cannot be folded into anything. Weight decay is left out for the pairs in the
@@ -27,7 +27,7 @@ from resora.petl.base import Method
 
 
 class ScaleShift(nn.Module):
-    """A frozen layer, and a factor and a summand for each of its output channels: gamma y + beta.
+    """A frozen layer with a scale and a shift of each of its output channels: gamma y + beta.
 
     Attributes:
         base: A linear layer, a convolution or a norm.
@@ -48,12 +48,12 @@ class ScaleShift(nn.Module):
         nn.init.normal_(self.beta, std=init_std)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map what the layer maps; (..., d), or (B, d, H, W) from a convolution."""
+        """Return the scaled and shifted output, (..., d), or (B, d, H, W) from a convolution."""
         y: Tensor = self.base(x)
         shape = (-1, 1, 1) if self.is_image else (-1,)
         gamma, beta = self.gamma.view(shape), self.beta.view(shape)
-        # With autocast the product is in the precision of the parameters: in bfloat16 there would be
-        # nothing between 1 and 1.0078. What follows sees the layer's own precision.
+        # With autocast the product is in the precision of the parameters: bfloat16 has no number between 1
+        # and 1.0078. The next layer gets the precision of the layer.
         return (y * gamma + beta).to(y.dtype)
 
     @property
@@ -66,7 +66,7 @@ class ScaleShift(nn.Module):
         """Return the layer with gamma and beta folded into its weight and bias; one without gets a bias.
 
         Raises:
-            ValueError: It is a norm that knows no bias.
+            ValueError: It is a norm that cannot have a bias.
         """
         layer: Any = self.base
         if not hasattr(layer, "bias"):

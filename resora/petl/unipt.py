@@ -1,4 +1,4 @@
-"""UniPT (Diao et al., 2024), which fuses the hidden states of a frozen tower beside it.
+"""UniPT (Diao et al., 2024): a parallel network that fuses the hidden states of a frozen tower.
 
 BERT and CLIP follow the code of the paper (Paranioar/UniPT: VSE-infinity and CLIP4Clip). On BERT, 5,921,281
 parameters with 1,024 outputs, which replace the text projection; on CLIP ViT-B/32, 5,644,289 for images and
@@ -6,8 +6,8 @@ parameters with 1,024 outputs, which replace the text projection; on CLIP ViT-B/
 to its end on CLIP, where the code masks the token 0, which is a character too.
 
 The paper has no image classification. The form on a ViT is a choice made here: that of CLIP's image tower,
-with the pooled and normalised feature, which the head reads, in the place of the embedding. It is compared
-in a quarter of the backbone's width (2.2 M parameters on ViT-B/16, about as many as LST has).
+with the pooled and normalised feature, which the head reads, in the place of the embedding. Hidden states are
+compared in a quarter of the backbone's width (2.2 M parameters on ViT-B/16, about as many as LST has).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class UniPT(Method):
     Attributes:
         reduction: Hidden states are compared in the width of the output over this. None: 2 on BERT and 1 on
             CLIP, as in the paper's code, and 4 on a ViT.
-        out_features: Width of what comes out, on BERT only; None: the backbone's. With another one,
+        out_features: Width of the output, on BERT only; None: the backbone's. With another one,
             BERT's pooler keeps the frozen hidden states.
     """
 

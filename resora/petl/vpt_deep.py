@@ -1,7 +1,7 @@
 """VPT-deep (Jia et al., 2022; KMnP/vpt): fresh prompts before every block, which replace the previous ones.
 
-A block's prompts are thrown away after it, so all that they do is to be attended to. Here the attention
-sees their keys and values and they go nowhere else: the same outputs for less (``layers/prompts.py``).
+The outputs of a block's prompts are discarded, so the prompts act only as keys and values. Here they enter
+the attention alone, which gives the same outputs at less cost (``layers/prompts.py``).
 On ViT-B/16 that is 12 x 768 = 9,216 parameters a token.
 
 The number of tokens is VPT's main hyper-parameter, chosen for each data set from 1, 5, 10, 50, 100 and
@@ -9,8 +9,8 @@ The number of tokens is VPT's main hyper-parameter, chosen for each data set fro
 VTAB-1K. On CLIP the 0.2 M that are printed are 10 tokens in both towers, 153,600.
 
 In Swin prompts join every window's attention, without a relative position, as in VPT's code; there the
-prompts of the last block enter the average over tokens, and here nothing of them does. VPT
-keeps the backbone in evaluation mode in training; that is the training loop's to do.
+prompts of the last block are part of the average over tokens, here they are not. VPT keeps the backbone in
+evaluation mode in training, which is left to the training loop.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class VPTDeep(Method):
 
     Attributes:
         tokens: Their number p in each block.
-        dropout: Of their values; 0.1 in VPT's commands for VTAB-1K. Each input has its own, a batch of Swin
-            one.
+        dropout: Of their values; 0.1 in VPT's commands for VTAB-1K. It is drawn for each input, on Swin once
+            for a batch.
     """
 
     tokens: int = 50

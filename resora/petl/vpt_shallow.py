@@ -1,8 +1,8 @@
 """VPT-shallow (Jia et al., 2022; KMnP/vpt): prompts that pass through all blocks like tokens.
 
 They join the sequence before the first block, without position embeddings, and leave it after the last, so
-that any pooling works. They stand ahead of the tokens: the class token's output is that of VPT, where they
-stand after it. On ViT-B/16 that is 768 parameters a token; the number of tokens is as in ``vpt-deep``.
+that any pooling works. They come before all tokens, and in VPT after the class token, whose output is the
+same. On ViT-B/16 that is 768 parameters a token; the number of tokens is as in ``vpt-deep``.
 
 Swin is left out: there VPT averages the prompts over windows after each block, and repeats them where patches
 are merged.

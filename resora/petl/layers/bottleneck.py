@@ -62,7 +62,7 @@ class Bottleneck(nn.Module):
 
 
 class SequentialAdapter(nn.Module):
-    """A frozen module and a bottleneck on what it returns: y + bottleneck(y)."""
+    """A frozen module and a bottleneck on its output: y + bottleneck(y)."""
 
     def __init__(self, base: nn.Module, bottleneck: Bottleneck) -> None:
         """Put ``bottleneck`` behind ``base``."""

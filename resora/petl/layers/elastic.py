@@ -1,9 +1,9 @@
-"""Layers that share their weights between sizes: a smaller one is made of the first rows of the largest.
+"""Layers that share their weights between sizes: a smaller one consists of the first rows of the largest.
 
 Neural Prompt Search (Zhang et al., 2022) trains one network with modules of the largest size, of which every
 smaller network is a part. The forms are those of its code (ZhangYuanhan-AI/NOAH, ``model/``): prompts at
 the end of the sequence, one LoRA on the fused ``qkv`` without a scale, one adapter after the MLP. A layer's
-``size`` is how much of it takes part, ``largest`` what it may be; setting it copies nothing.
+``size`` is the size in use, ``largest`` the maximum; setting ``size`` copies nothing.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from resora.petl.base import Factors, Taps
 
 
 class ElasticPrompts(nn.Module):
-    """A block that puts prompts of its own at the end of the sequence, instead of the block before's.
+    """A block that puts its own prompts at the end of the sequence, in place of those of the block before.
 
     With the size 0 it has none, and the tokens that were prompts before pass on through the block.
 
     Attributes:
         block: The frozen block, on (B, T, d).
         prompts: (1, largest, d), Xavier-uniform at the start; None where the largest size is 0.
-        size: How many of the prompts take part, the first ones.
+        size: How many of the prompts are in use, from the first one on.
         carried: How many prompts the blocks before have left at the end of the sequence.
         is_last: Whether the prompts are taken off afterwards, so that no pooling sees them.
     """
@@ -71,7 +71,7 @@ class ElasticLoRA(nn.Module):
         base: The frozen layer, d_in -> d_out.
         lora_a: (1, largest, d_in), Kaiming-uniform at the start.
         lora_b: (1, largest, d_out), zero at the start, so that nothing changes.
-        size: The rank that takes part; 0: the layer adds nothing.
+        size: The rank in use; 0: the layer adds nothing.
     """
 
     def __init__(self, base: nn.Linear, largest: int, dropout: float) -> None:
@@ -112,7 +112,7 @@ class ElasticAdapter(nn.Module):
         base: The frozen module, whose output y is (B, ..., d).
         down: W1 and b1, d -> largest; Xavier-uniform and zero at the start.
         up: W2 and b2, largest -> d; zero at the start, so that nothing changes.
-        size: How many units of the bottleneck take part; 0: the layer adds nothing, not even b2.
+        size: How many units of the bottleneck are in use; 0: the layer adds nothing, not even b2.
     """
 
     def __init__(self, base: nn.Module, largest: int, dropout: float, *, like: Tensor) -> None:

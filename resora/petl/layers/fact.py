@@ -6,7 +6,7 @@ transformer. Matrix m gets the update s U S_m V, in the convention of row vector
 
 The outer factors are stored once, as a submodule of the first layer that uses them; the others refer to that
 module without registering it, so that parameters, states and optimizers have each of them once. Copies and
-pickles of the model keep the sharing, and merging leaves nothing behind.
+pickles of the model keep the sharing, and merging removes the factors.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class TuckerCore(nn.Module):
 class FacTLinear(nn.Module):
     """A frozen linear layer plus s x U S_m V for each of its d x d matrices m.
 
-    Its activations z are what V is applied to, behind the dropout. Where a layer has several blocks of
+    Its activations z are the inputs of V, after the dropout. Where a layer has several blocks of
     inputs (an MLP's second layer), these are summed in z: it counts as one matrix.
 
     Attributes:
@@ -152,7 +152,7 @@ class FacTLinear(nn.Module):
         """Return S_m, (ins * outs, r, r); of ``ins`` and ``outs``, one is 1."""
 
     def share(self, name: str, module: nn.Module, *, is_owner: bool) -> None:
-        """Hold a module that other layers hold too; only its owner registers it."""
+        """Refer to a module that several layers share; only its owner registers it."""
         if is_owner:
             self.add_module(name, module)
         else:
@@ -195,13 +195,13 @@ class FacTLinear(nn.Module):
         return self.base
 
     def _inner_rows(self) -> Tensor:
-        """Return the map from all x U to all z as a linear layer has it, (outs * r, ins * r)."""
+        """Return the map from all x U to all z as the weight of a linear layer, (outs * r, ins * r)."""
         s: Tensor = self.inner().unflatten(0, (self.outs, self.ins))
         return s.permute(0, 3, 1, 2).flatten(2).flatten(0, 1)
 
 
 class TuckerLinear(FacTLinear):
-    """With inner matrices from a core tensor that the layers of a tower share (FacT-TK)."""
+    """A layer with inner matrices from a core tensor that the layers of a tower share (FacT-TK)."""
 
     core: TuckerCore
 
@@ -228,7 +228,7 @@ class TuckerLinear(FacTLinear):
 
 
 class TensorTrainLinear(FacTLinear):
-    """With inner matrices of its own (FacT-TT).
+    """A layer with its own inner matrices (FacT-TT).
 
     Attributes:
         sigma: S_m (ins * outs, r, r). As ``nn.Linear`` at the start.

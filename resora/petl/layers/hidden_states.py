@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from resora.backbones import Tower
 
 Read = Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], Tensor | None]
-"""From a tower and the arguments of its call: what the side network has to know of the input."""
+"""Takes a tower and the arguments of its call; returns what the side network has to know of the input."""
 
 
 class _Pass:
-    """What is known of the forward pass that is under way."""
+    """The state of the current forward pass."""
 
     def __init__(self) -> None:
         self.states: list[Tensor] = []
@@ -39,7 +39,7 @@ class SideNetwork(nn.Module, ABC):
 
     It sees the L + 1 hidden states of L blocks: the input of the first one and the output of each. In
     training mode the frozen blocks behave as in any training, as they do in the public code: their dropout
-    and stochastic depth are in the hidden states. Who wants them still puts the blocks in ``eval`` mode.
+    and stochastic depth are in the hidden states. To switch both off, put the blocks in ``eval`` mode.
 
     Attributes:
         exit_path: Dotted name of the module whose output is replaced; empty before ``attach``.
@@ -54,25 +54,25 @@ class SideNetwork(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, states: list[Tensor], output: Tensor, read: Tensor | None) -> Tensor:
-        """Return what replaces the frozen output.
+        """Return the tensor that replaces the frozen output.
 
         Args:
             states: The hidden states, each (B, T, d).
-            output: What is replaced.
-            read: What was read of the tower's input, such as the mask of its valid tokens; None: nothing.
+            output: The frozen output.
+            read: What was read from the tower's input, such as the mask of its valid tokens; None: nothing.
         """
 
     def attach(
         self, model: nn.Module, tower: Tower, name: str, exit_path: str, read: Read | None = None
     ) -> None:
-        """Become a part of ``model``.
+        """Attach the side network to ``model``.
 
         Args:
             model: The model.
             tower: The tower whose hidden states are read.
-            name: By which the tower's module gets this one.
+            name: The name of the side network in the tower's module.
             exit_path: The module whose output is replaced; it comes after the last block, or is that block.
-            read: Reads what has to be known of the tower's input, before each forward pass.
+            read: Reads what the side network has to know of the tower's input, before each forward pass.
         """
         parameter = next(model.get_submodule(tower.blocks[0].path).parameters())
         self.to(device=parameter.device, dtype=parameter.dtype)
@@ -102,14 +102,14 @@ class SideNetwork(nn.Module, ABC):
         self._pass.states.append(_tensor(output))
 
     def seen(self) -> tuple[list[Tensor], Tensor | None]:
-        """Return the hidden states of the pass under way, and what was read of the tower's input."""
+        """Return the hidden states of the current pass, and what was read from the tower's input."""
         return list(self._pass.states), self._pass.read
 
     def replay(self, states: Sequence[Tensor]) -> None:
-        """Take hidden states that were kept from an earlier pass as those of the pass under way.
+        """Use hidden states that were kept from an earlier pass as those of the current pass.
 
         Args:
-            states: L + 1 of them, each (B, T, d); nothing is known of the tower's input.
+            states: L + 1 of them, each (B, T, d); the tower's input is unknown.
         """
         self._pass.start()
         self._pass.states.extend(states)
@@ -118,7 +118,7 @@ class SideNetwork(nn.Module, ABC):
         return self.replace(output)
 
     def replace(self, output: Any) -> Any:
-        """Return what takes the place of the frozen output, from the hidden states of this pass.
+        """Return the tensor that replaces the frozen output, from the hidden states of this pass.
 
         Raises:
             RuntimeError: There are more or fewer of them than there should be.
@@ -172,7 +172,7 @@ def _tensor(output: Any) -> Tensor:
 
 
 def _replaced(output: Any, tensor: Tensor) -> Any:
-    """``output`` with other hidden states in it."""
+    """``output`` with the hidden states replaced."""
     if isinstance(output, Tensor):
         return tensor
     if isinstance(output, tuple):

@@ -95,7 +95,7 @@ class LadderShape(NamedTuple):
         side: Channels h of the side network.
         hidden: Width of its MLPs.
         heads: Its attention heads.
-        out: Channels of what comes out.
+        out: Channels of the output.
     """
 
     depth: int

@@ -41,7 +41,7 @@ class LowRankLinear(nn.Module):
             adapted: Those of them that get an update; None: all.
 
         Raises:
-            ValueError: The outputs cannot be parted so.
+            ValueError: The outputs cannot be split into so many equal parts.
         """
         super().__init__()
         if base.out_features % len(parts):
@@ -82,7 +82,7 @@ class LowRankLinear(nn.Module):
         return self._taps.add(record)
 
     def hand_over(self, z: Tensor) -> None:
-        """Hand activations (B, ..., M, r) to whoever listens: those of ``forward``, or computed for it."""
+        """Pass activations (B, ..., M, r) to the recorders: those of ``forward``, or computed for it."""
         self._taps(z.movedim(-2, 0))
 
     def factors(self) -> Factors:
@@ -112,7 +112,7 @@ class LowRankLinear(nn.Module):
 
 
 def _chosen_of(parts: tuple[str, ...], wanted: Sequence[str]) -> tuple[str, ...]:
-    """The parts that are wanted; of a fused layer whose parts cannot be told apart all or none."""
+    """The wanted parts; all or none of a fused layer whose parts cannot be told apart."""
     if parts == ("qkv",):
         return parts if {"q", "k", "v"} <= set(wanted) else ()
     return tuple(part for part in parts if part in wanted)

@@ -1,11 +1,11 @@
 """Trained tokens, or trained keys and values, that the tokens of an input attend to.
 
-VPT-deep puts prompts before every block and throws their outputs away after it. All that they do is to be
-attended to: their keys and values are those of p tokens that are the same for every input. So only the
-attention changes, as for a prefix, whose keys and values are trained themselves. That gives the outputs
-of the concatenation, while no prompt passes through a query, an output projection or an MLP, the hidden
-states keep their shape, and masks need further columns only. In VPT-shallow the outputs of the prompts
-are the prompts of the next block, and they join the sequence.
+VPT-deep puts prompts before every block and discards their outputs after it. The prompts act only as keys and
+values, those of p tokens that are the same for every input. So only the attention changes, as for a prefix,
+whose keys and values are trained directly. The outputs are those of the concatenation, but no prompt passes
+through a query, an output projection or an MLP, the hidden states keep their shape, and masks need more
+columns only. In VPT-shallow the outputs of the prompts are the prompts of the next block, so they join the
+sequence.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ class PromptKeys(nn.Module):
 
 
 class ExtendedAttention(nn.Module):
-    """An attention whose queries see further keys and values, ahead of those of the tokens.
+    """An attention with additional keys and values, placed before those of the tokens.
 
     Masks, dropout and what comes after are the original's; the product itself is torch's.
 
     Attributes:
         base: The original module.
-        extra: Gives the further keys and values.
+        extra: Returns the additional keys and values.
     """
 
     knows: ClassVar[tuple[str, ...]] = ()
@@ -152,18 +152,18 @@ class ExtendedAttention(nn.Module):
         raise NotImplementedError
 
     def in_heads(self, x: Tensor) -> Tensor:
-        """Part (B, T, d) into (B, H, T, d / H)."""
+        """Split (B, T, d) into (B, H, T, d / H)."""
         parted: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
         return parted
 
     def attend(
         self, x: Tensor, mask: Tensor | None, dropout: float, *, is_causal: bool = False
     ) -> Tensor:
-        """Return what the tokens (B, T, d) gather, (B, T, d), before the output projection.
+        """Return the result of the attention, (B, T, d), before the output projection.
 
         Args:
             x: The attention's input.
-            mask: (..., T, T), boolean (true: visible) or a term of the scores; None: all is visible.
+            mask: (..., T, T), boolean (true: visible) or added to the scores; None: all is visible.
             dropout: Of the attention's weights, in training.
             is_causal: Without a mask: a token sees those before it and itself.
         """
@@ -177,7 +177,7 @@ class ExtendedAttention(nn.Module):
         return out.transpose(-2, -3).flatten(-2)
 
     def widened(self, mask: Tensor | None, q: Tensor, extra: int, is_causal: bool) -> Tensor | None:
-        """Let every query see ``extra`` keys ahead of those that the mask speaks of."""
+        """Extend the mask by ``extra`` keys at the start that every query sees."""
         if mask is not None:
             if mask.dtype == torch.bool:
                 return functional.pad(mask, (extra, 0), value=True)
@@ -196,8 +196,8 @@ class FusedAttention(ExtendedAttention):
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the queries, keys and values in heads, normalised where the model does that."""
         q, k, v = self.base.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        # A copy of the queries, small beside the fused output that a view would keep until the backward
-        # pass: keys and values are copied in any case, to stand beside the further ones.
+        # The queries are copied, since a view would keep the whole fused output until the backward pass. Keys
+        # and values are copied in any case, when they are joined with the additional ones.
         return self._maybe("q_norm", q).contiguous(), self._maybe("k_norm", k), v
 
     def forward(
@@ -218,7 +218,7 @@ class FusedAttention(ExtendedAttention):
 
 
 class WindowedAttention(FusedAttention):
-    """timm's attention in the windows of Swin; the further keys have no relative position: bias zero."""
+    """timm's attention in the windows of Swin; additional keys have no relative position (bias zero)."""
 
     knows = ("x", "mask")
 
@@ -323,20 +323,20 @@ def _unknown_children(core: nn.Module) -> list[str]:
 
 
 def norm_before(model: nn.Module, backbone: Backbone, block: Block) -> nn.Module | None:
-    """Return the LayerNorm that the block's attention reads its input through; BERT's comes after it."""
+    """Return the LayerNorm before the block's attention; None where it comes after it (BERT)."""
     is_after = block.norms[0].endswith("attention.output.LayerNorm")
     return None if is_after else model.get_submodule(block.norms[0])
 
 
 class PromptedBlock(nn.Module):
-    """A block of a tower through which prompts pass, ahead of the tokens.
+    """A block of a tower through which prompts pass, before the tokens.
 
-    The class token attends to them wherever they stand, for attention without a mask knows no order. In
-    a causal tower all tokens are after them, and see them.
+    Their position does not matter for the class token, since attention without a mask has no order. In a
+    causal tower all tokens come after them, and see them.
 
     Attributes:
         base: The block.
-        prompts: What the first block puts ahead; None in the others.
+        prompts: The prompts, in the first block; None in the others.
     """
 
     def __init__(
@@ -372,9 +372,9 @@ class PromptedBlock(nn.Module):
 
 
 def _enlarged(mask: Tensor, extra: int, is_causal: bool) -> Tensor:
-    """Add ``extra`` tokens ahead of those of a mask (..., T, T): all see them, and they see what is theirs.
+    """Extend a mask (..., T, T) by ``extra`` tokens at the start, which all tokens see.
 
-    In a causal tower a prompt sees those before it; else it sees what any token sees, padding not.
+    In a causal tower a prompt sees the prompts before it; otherwise it sees all tokens but padding.
     """
     if mask.ndim < 3:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Side networks: modules that read the hidden states at a backbone's blocks and change what goes on.
+"""Side networks: modules that read the inputs of a backbone's blocks and change their outputs.
 
-The blocks keep their classes and names; the side network is told of their inputs and outputs by hooks, which
-go along into copies and pickles of the model. What it carries from block to block within a forward pass is
-gone when the last block is through.
+The blocks keep their classes and names; hooks tell the side network their inputs and outputs, and are part of
+copies and pickles of the model. What it carries from block to block within a forward pass is dropped after
+the last block.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class BlockwiseSideNetwork(nn.Module):
     """A module that runs beside a stack of blocks; a subclass says what it does at each.
 
     ``attach`` it to the blocks and make it a submodule of what holds them. Then each forward pass of the
-    blocks calls ``before(i, x)`` with the input of block i, and ``after(i, x)`` with its output, which
-    goes on as what ``after`` returns. ``self.carried`` is None at the first block, and again after the last.
+    blocks calls ``before(i, x)`` with the input of block i, and ``after(i, x)`` with its output; what
+    ``after`` returns replaces the output. ``self.carried`` is None at the first block, and again after the
+    last.
     """
 
     carried: Any = None
@@ -41,12 +42,12 @@ class BlockwiseSideNetwork(nn.Module):
         """Read the input of a block."""
 
     def after(self, index: int, x: Tensor) -> Tensor:
-        """Return what goes on in place of ``x``, the output of a block."""
+        """Return the tensor that replaces ``x``, the output of a block."""
         del index
         return x
 
     def resume(self, inputs: Iterable[tuple[int, Tensor]], index: int, x: Tensor) -> Tensor:
-        """Be where a forward pass is behind a block, from what was kept of an earlier one.
+        """Restore the state after a block from inputs that were kept from an earlier forward pass.
 
         Args:
             inputs: Indices of the blocks up to that one whose input matters, in order, with the inputs.
@@ -54,7 +55,7 @@ class BlockwiseSideNetwork(nn.Module):
             x: Its output.
 
         Returns:
-            What goes on in the place of ``x``, to the next block.
+            The tensor that replaces ``x``, the input of the next block.
         """
         self.carried = None
         for at, value in inputs:
@@ -87,14 +88,14 @@ class BlockwiseSideNetwork(nn.Module):
             self.carried = None
         return result
 
-    # A copy in the middle of a forward pass, or after one that failed, does not go on with it.
+    # A copy in the middle of a forward pass, or after one that failed, does not continue it.
     def __getstate__(self) -> dict[str, Any]:
         left_out = ("carried", "reached")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
 
 class LowRankMap(nn.Module):
-    """B A x, beside a block and in the place of no layer.
+    """B A x beside a block; it replaces no layer.
 
     Attributes:
         lora_a: (1, r, d). Kaiming-uniform at the start.

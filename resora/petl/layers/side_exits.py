@@ -1,4 +1,4 @@
-"""Where a side network is built, and where its output takes the place of a frozen one."""
+"""On which device a side network is built, and which frozen output it replaces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def device_of(model: nn.Module, backbone: Backbone) -> torch.device:
 def token_exit(tower: Tower, out_features: int | None) -> str:
     """Return the module of a BERT whose output is replaced.
 
-    That is the encoder, before the pooler; with another width than the pooler takes, the model.
+    That is the encoder, before the pooler; if the width is not that of the pooler's input, the whole model.
     """
     if out_features is None or out_features == tower.width:
         return ".".join(filter(None, (tower.path, "encoder")))
@@ -55,7 +55,7 @@ def embedding_exit(model: nn.Module, tower: Tower, name: str) -> tuple[str, int]
 
 
 def feature_exit(model: nn.Module, tower: Tower, name: str) -> str:
-    """Return the module of timm's ViT that gives out the pooled and normalised feature.
+    """Return the module of timm's ViT that returns the pooled and normalised feature.
 
     Raises:
         ValueError: There is none.

@@ -10,7 +10,7 @@ from resora.petl.layers.ladder import vector_of
 
 
 class TokenFusion(SideNetwork):
-    """UniPT on BERT, whose output are tokens.
+    """UniPT on BERT, whose outputs are tokens.
 
     t_k = LN(D_k x_k), and the anchor is t_L. For each k < L: W = L1(relu(t_L t_k^T)) + I over valid tokens,
     m_k = W t_k, and a confidence that is the softmax over k of a linear map of mean(t_L) * mean(t_k). The
@@ -24,7 +24,7 @@ class TokenFusion(SideNetwork):
             depth: Number of the tower's blocks L.
             width: Channels d of its hidden states.
             mapped: Channels m in which they are compared.
-            out: Channels of what comes out.
+            out: Channels of the output.
         """
         super().__init__()
         self.down = nn.ModuleList(nn.Linear(width, mapped) for _ in range(depth + 1))

@@ -12,7 +12,7 @@ Deviations. The start is the one that the public modules set themselves, LoRA's 
 layer at zero, so that prompts alone change the output; in the public code the ViT's constructor overwrites
 both afterwards. The public model also has prompts before the first block, which never reach an output; here
 they do not exist. The range of a prompt's initial values depends on how many there are in the network that is
-built; in the public code these are always 100. How the search differs, ``evolution.evolve`` says.
+built; in the public code these are always 100. ``evolution.evolve`` says how the search differs.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class NOAH(Method):
         return self._space(len(blocks), prompts.shape[-1])
 
     def select(self, model: nn.Module, subnet: Subnet | None) -> None:
-        """Let ``subnet`` alone take part in a supernet from now on; None: the whole supernet.
+        """Make a supernet compute ``subnet`` alone from now on; None: the whole supernet.
 
         Raises:
             ValueError: It is not a subnet of this supernet.
@@ -154,7 +154,7 @@ class NOAH(Method):
             budget: The most trainable parameters that the subnet may have, without the head.
             evolution: Numbers of the search; None: the defaults.
             generator: Decides every draw, on the CPU.
-            known: Scores found before, by which a search that was cut off goes on; new ones are added.
+            known: Scores found before, from which an interrupted search continues; new ones are added.
             on_generation: Called after each generation with its number.
 
         Raises:

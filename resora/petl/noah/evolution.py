@@ -22,9 +22,9 @@ class Evolution:
         generations: Populations that are scored, the first one of random subnets.
         population: Subnets of one generation, none of which was scored before.
         parents: How many of the best subnets so far the next generation descends from.
-        mutants: Share of a generation that mutation makes.
-        children: Share that crossover makes; the rest is random.
-        mutation: Probability of a size, or depth, to be drawn anew in a mutant.
+        mutants: Share of a generation that comes from mutation.
+        children: Share that comes from crossover; the rest is random.
+        mutation: Probability that a size, or depth, is drawn again in a mutant.
     """
 
     generations: int = 15
@@ -79,7 +79,7 @@ def evolve(
 ) -> Found:
     """Search for the subnet with the highest score.
 
-    The public code throws a candidate over the budget away; here it is made smaller by random steps until it
+    The public code discards a candidate over the budget; here it is made smaller by random steps until it
     fits, so that a tight budget costs no time. Its mutation changes depths alone; here sizes change too, and
     crossover mixes single sizes, as AutoFormer's does, instead of whole kinds of module.
 
@@ -89,8 +89,8 @@ def evolve(
         budget: The most parameters that a subnet may have.
         evolution: How the search goes; None: the defaults.
         generator: Decides every draw, on the CPU; None: torch's own.
-        known: Scores that need not be found again; new ones are added. A search that was cut off goes on
-            where it was if it gets what it had found, and a generator in the state in which it began.
+        known: Scores that need not be found again; new ones are added. An interrupted search continues where
+            it was if it gets the scores found so far, and a generator in the state in which it began.
         on_generation: Called after each generation with its number, from 1 on.
 
     Raises:

@@ -55,7 +55,7 @@ def as_subnet(sizes: Sequence[Sequence[int]]) -> Subnet:
 
 
 def is_whole(value: object) -> bool:
-    """Say whether a value is an integer, and no truth value."""
+    """Say whether a value is an integer, and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -66,9 +66,9 @@ class Space:
     Attributes:
         blocks: Blocks of the backbone.
         width: Their channels.
-        choices: The sizes that a module can have, rising.
-        depths: In how many of the first blocks there can be modules of one kind, rising; each kind has a
-            number of its own.
+        choices: The sizes that a module can have, in increasing order.
+        depths: In how many of the first blocks there can be modules of one kind, in increasing order; each
+            kind has its own number.
     """
 
     blocks: int
@@ -85,14 +85,14 @@ class Space:
         return Subnet(*[self._row([self.choices[-1]] * self.depths[-1]) for _ in Subnet._fields])
 
     def random(self, generator: torch.Generator | None = None) -> Subnet:
-        """Draw a subnet: of each kind a depth, then a size for each block so far; all are as likely."""
+        """Draw a subnet: for each kind a depth, then a size for each block up to it, all equally likely."""
         depths, drawn = self._draw(generator)
         return Subnet(*[self._row(row[:depth]) for row, depth in zip(drawn, depths, strict=True)])
 
     def mutated(
         self, parent: Subnet, probability: float, generator: torch.Generator | None = None
     ) -> Subnet:
-        """Return ``parent`` with each depth and each size drawn anew with a probability."""
+        """Return ``parent`` with each depth and each size drawn again with a probability."""
         depths, drawn = self._draw(generator)
         kept = torch.rand(len(parent), 1 + self.blocks, generator=generator) >= probability
         rows = []
@@ -104,11 +104,11 @@ class Space:
     def crossed(
         self, one: Subnet, other: Subnet, generator: torch.Generator | None = None
     ) -> Subnet:
-        """Return a child that has each depth and each size from either parent, by a fair coin."""
+        """Return a child that has each depth and each size from either parent, with equal probability."""
         coins = torch.rand(len(one), 1 + self.blocks, generator=generator) < 0.5
         rows = []
         for a, b, takes in zip(one, other, coins.tolist(), strict=True):
-            # Where one parent has no module, the other's size stands in.
+            # Where one parent has no module, the other's size is used.
             mixed = [
                 (x if take else y) or x or y for x, y, take in zip(a, b, takes[1:], strict=True)
             ]
@@ -118,7 +118,7 @@ class Space:
     def fitted(
         self, subnet: Subnet, budget: int, generator: torch.Generator | None = None
     ) -> Subnet:
-        """Take single steps down, at random, until a subnet has no more than ``budget`` parameters.
+        """Take random steps down until a subnet has no more than ``budget`` parameters.
 
         Raises:
             ValueError: Even the smallest subnet has more.
