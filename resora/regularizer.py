@@ -72,12 +72,10 @@ class ReSoRA:
     Args:
         model: A model with LoRA layers of ``resora.petl`` or ``peft``, or modules of your own that
             implement ``LowRankLayer``. Compile it after this, not before.
-        penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``; or a function of (z, b)
-            with the shapes (L, N, r) and (L, r, d), in float32 at least, that returns (L,). It
-            may take ``mask`` (L, N) and ``group``; if it does not, it gets the unmasked samples of its own
-            process only.
-        weight: The factor of the penalty in the loss. The paper does not give one. It can be changed at any
-            time.
+        penalty: ``linear``, ``nonlinear``, ``euclidean`` or ``cosine``; or a function of (z, b) with the
+            shapes (L, N, r) and (L, r, d), in float32 at least, that returns (L,). It may take ``mask``
+            (L, N) and ``group``; if it does not, it gets the unmasked samples of its own process only.
+        weight: The factor of the penalty in the loss, which the paper does not give. It can be changed.
         warmup_steps: Number of calls of ``step()`` over which the factor rises linearly.
         space: ``feature``: what the layers compute (the paper's Tables 1-3). ``weight``: the
             matrices W_i = b_i a_i^T themselves (Table 4), without data: the rows of A take the
