@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from benchmarks.harness.errors import UsageError
 from benchmarks.weight_values import check_values
 from benchmarks.weights import RANDOM, is_given
 from benchmarks.weights import find as find_given
+from data_prep.saved_tensors import read
 
 SAFE = "model.safetensors"
 
@@ -123,14 +123,14 @@ def load(model: nn.Module, path: Path, named: Callable[[State], dict[str, Tensor
 
     Args:
         model: The network.
-        path: The file, of safetensors or of ``torch.save``.
+        path: The file, of safetensors, of ``torch.save``, or of TorchScript, as OpenAI's are.
         named: Gives the tensors the names that they have in the network; leaves out what it has not.
 
     Raises:
         UsageError: The file is damaged or of another network, or has values that no training gives.
     """
     try:
-        raw = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        raw = load_file(path) if path.suffix == ".safetensors" else read(path)
         state = {key: value.detach() for key, value in named(raw).items()}
     except Exception as error:  # a damaged file can raise any error
         raise UsageError(
@@ -146,17 +146,6 @@ def load(model: nn.Module, path: Path, named: Callable[[State], dict[str, Tensor
         )
     check_values(model, path, state)
     model.load_state_dict(state, strict=False)
-
-
-def _unpickled(path: Path) -> State:
-    """Return the tensors of a file of ``torch.save``, or of an archive of ``torch.jit``, as OpenAI's are."""
-    try:
-        found: State = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError) as error:
-        if "TorchScript" not in str(error) and "torch.jit" not in str(error):
-            raise
-        found = torch.jit.load(path, map_location="cpu").state_dict()
-    return found
 
 
 def _shape(state: dict[str, Tensor], key: str) -> tuple[int, ...] | None:

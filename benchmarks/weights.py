@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from benchmarks.harness.errors import UsageError
 from benchmarks.harness.provenance import file_sha256
 from benchmarks.weight_values import check_values
+from data_prep.saved_tensors import read
 from data_prep.torchvision_guard import ensure_torchvision
 
 ensure_torchvision()
 
 import timm  # noqa: E402 - the guard has to come first
-from timm.models import load_state_dict  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from timm.models import clean_state_dict  # noqa: E402
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 FOLDER = "weights"
@@ -192,7 +194,10 @@ def _load_npz(model: nn.Module, head: str, file: Path) -> None:
 
 def _load_state(model: nn.Module, head: str, file: Path) -> None:
     try:
-        state: dict[str, Tensor] = load_state_dict(str(file), use_ema=False)
+        found: Any = load_file(file) if file.suffix == ".safetensors" else read(file)
+        # Options of the training may stand beside the weights.
+        found = found.get("state_dict", found.get("model", found))
+        state: dict[str, Tensor] = clean_state_dict(found)
         # timm converts what the authors published; each of its modules has its own conversion.
         convert: Any = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         state = convert(state, model) if convert else state

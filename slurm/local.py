@@ -140,6 +140,7 @@ class _Workers:
 
 def work(path: str) -> None:
     """In a process of its own: run what a file has, and end when the parent is gone."""
+    # Written by the parent a moment ago, in a folder that this user alone can open (``mkdtemp``).
     task: Task = pickle.loads(Path(path).read_bytes())
 
     def watch() -> None:

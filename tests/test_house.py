@@ -27,8 +27,11 @@ MAY_IMPORT = {
     "reports": {"reports", "benchmarks", "resora"},
     "slurm": {"slurm", "benchmarks", "resora"},
 }
-# What mends the import of torchvision, and progress bars, are shared; the rest of data_prep stands alone.
-SHARED = ("data_prep.torchvision_guard.", "data_prep.progress.")
+# What mends the import of torchvision, progress bars, the reader of torch's files and what sets up a terminal
+# are shared; the rest of data_prep stands alone.
+SHARED = tuple(
+    f"data_prep.{name}." for name in ("torchvision_guard", "progress", "saved_tensors", "terminal")
+)
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 LARGEST_BYTES = 5_000_000

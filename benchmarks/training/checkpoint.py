@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.harness.provenance import file_sha256
+from data_prep import saved_tensors
 from resora.adapted import adapter_state, load_adapter_state
 from resora.adapted.values import sha256_of
 
@@ -169,7 +170,7 @@ def load_epoch(folder: Path, identity: str, device: str) -> dict[str, Any] | Non
     try:
         if _digest_of(path) != path.read_bytes()[-DIGEST_BYTES:]:
             raise Damaged("it does not have the hash written with it")
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = saved_tensors.read(path, device)
     except Exception as problem:  # noqa: BLE001 - damage shows in many ways
         told = f"{path} cannot be used ({problem})".splitlines()[0]
         warnings.warn(f"{told}; the stage begins anew", stacklevel=2)

@@ -26,6 +26,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn import functional
 
+from data_prep import saved_tensors
 from data_prep.embedded import library, pool
 from data_prep.embedded.pool import Targets
 from data_prep.embedded.pretrain_networks import NETWORKS, Network, onto_patches, pooled_and_cells
@@ -162,7 +163,7 @@ class Run:
         """Go on from the checkpoint, if there is one of a run with the same arguments."""
         if not self.checkpoint.exists():
             return False
-        state = torch.load(self.checkpoint, weights_only=False)
+        state = saved_tensors.read(self.checkpoint)
         budget = {"minutes", "images"}
         then, now = state["arguments"], arguments(self.args)
         if any(then[name] != now[name] for name in now.keys() - budget):

@@ -21,6 +21,7 @@ import transformers
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from data_prep import saved_tensors
 from data_prep.embedded.pretrain import learning_rate, replace
 from data_prep.progress import Bar
 
@@ -119,7 +120,7 @@ class Run(ABC):
         """Resume from the checkpoint of a run with the same arguments, except for the steps."""
         if not self.checkpoint.exists():
             return False
-        state = torch.load(self.checkpoint, weights_only=False)
+        state = saved_tensors.read(self.checkpoint)
         if state["arguments"] | {"steps": self.args.steps} != self.arguments():
             return False
         self.model.load_state_dict(state["model"])
