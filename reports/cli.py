@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness.cli import assignment
 from benchmarks.harness.errors import (
     DONE,
     INCOMPLETE,
@@ -16,6 +15,7 @@ from benchmarks.harness.errors import (
     UsageError,
     output_closed,
 )
+from benchmarks.harness.options import assignment
 from benchmarks.harness.store import State
 from reports import check, claims, readme, render
 from reports.audit import cli as audit

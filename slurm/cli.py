@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.harness import options as run_options
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.cli import assignment
 from benchmarks.harness.cli_planning import check_overrides, without
 from benchmarks.harness.errors import (
     DONE,
@@ -94,13 +94,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--scale", default="paper", help="smoke, micro or paper (default)")
-    for name in ("results", "data", "work"):
-        common.add_argument(
-            f"--{name}", type=Path, default=Path(name), help=f"folder of {name} (default: {name})"
-        )
-    common.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
-                        help="replace a declared setting, as in python -m benchmarks run")  # fmt: skip
+    run_options.add_scale(common, "paper")
+    run_options.add(common, "results", "data", "work")
+    run_options.add_set(common, "replace a declared setting, as in python -m benchmarks run")
     return common
 
 
@@ -126,29 +122,16 @@ def _planning() -> argparse.ArgumentParser:
         help="seconds of a cell if there is no record of its method")  # fmt: skip
     add("--measure", action="store_true",
         help="if there is no record, time a few steps on this machine")  # fmt: skip
-    add("--on", metavar="NAME", help="estimate with the speeds measured on this GPU or processor, "
-        "such as 'NVIDIA H200'")  # fmt: skip
+    run_options.add_device_name(planning, "estimate with the speeds measured on this GPU or "
+                                    "processor, such as 'NVIDIA H200'")  # fmt: skip
     add("--cells", action="store_true", help="list the cells of every job")
-    add("--side-by-side", type=whole, default=0, metavar="K",
-        help="train up to K LoRA cells of a job in one forward pass (default: no)")  # fmt: skip
-    add(
-        "--plain",
-        action="store_true",
-        help="turn all shortcuts off, as in python -m benchmarks run",
-    )
+    run_options.add(planning, "side_by_side", "plain")
     return planning
 
 
 def _settings(given: argparse.Namespace) -> Settings:
-    return Settings(
-        scale=given.scale,
-        results=given.results,
-        data=given.data,
-        work=given.work,
-        overrides=dict(given.set or []),
-        side_by_side=getattr(given, "side_by_side", 0),
-        plain=getattr(given, "plain", False),
-    )
+    # A job finds its own device; the option is about which jobs there are.
+    return run_options.settings_of(given, device="auto")
 
 
 def _planned(
@@ -159,7 +142,7 @@ def _planned(
 ) -> Plan:
     otherwise = measured(settings) if given.measure else lambda cell: given.seconds
     sources: Counter[str] = Counter()
-    seconds = by_records(settings, otherwise, kind=given.on, sources=sources)
+    seconds = by_records(settings, otherwise, kind=given.device_name, sources=sources)
     found = plan(
         chosen, settings, seconds, hours=given.hours, device=given.device, elsewhere=elsewhere
     )

@@ -35,7 +35,7 @@ from benchmarks.harness.time_limit import time_limit
 def forward_key(cell: Cell, settings: Settings) -> str | None:
     """Return a key that is equal for all cells that can share a forward pass.
 
-    None: the cell trains alone, because of its method or benchmark, or because ``--side-by-side`` is off.
+    None: the cell trains alone, because of its method or benchmark, or because ``--batch-cells`` is off.
     """
     if settings.side_by_side < 2:
         return None

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
@@ -34,7 +33,8 @@ from benchmarks.harness.errors import (
     unknown,
 )
 from benchmarks.harness.execute import Settings, lacking, pending
-from benchmarks.harness.kinds import OPTIONS, read_value
+from benchmarks.harness.kinds import OPTIONS
+from benchmarks.harness.options import add, add_device_name, add_scale, add_set, settings_of
 from benchmarks.harness.progress import Progress, default_jobs
 from benchmarks.harness.record import InvalidRecord
 from benchmarks.harness.registry import BENCHMARKS, cover, scale_named, select
@@ -110,8 +110,8 @@ def run(options: argparse.Namespace) -> int:
     missing = lacking(todo, settings, fetch=not options.dry_run)
     jobs = options.jobs or default_jobs(settings.device)
     if options.dry_run:
-        jobs = options.jobs or (1 if options.on else jobs)
-        return foretell(todo, missing, settings, jobs, options.on)
+        jobs = options.jobs or (1 if options.device_name else jobs)
+        return foretell(todo, missing, settings, jobs, options.device_name)
     todo = without(todo, missing, skip=options.skip_missing)
     if not todo:
         return DONE
@@ -207,33 +207,12 @@ def _is_older_code(settings: Settings, cell: Cell) -> bool:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    chosen = {
-        name: getattr(options, name)
-        for name in (
-            "scale",
-            "results",
-            "data",
-            "work",
-            "device",
-            "threads",
-            "timeout_seconds",
-            "caching",
-            "side_by_side",
-            "waits",
-            "plain",
-        )
-        if hasattr(options, name)
-    }
-    if chosen.get("plain") and chosen.get("side_by_side"):
-        raise UsageError(
-            "--plain turns off all shortcuts, and --side-by-side is one: use one of them"
-        )
-    overrides = dict(getattr(options, "set", None) or [])
     if getattr(options, "jobs", None) is not None:
         OPTIONS["--jobs"].checked("--jobs", options.jobs)
-    if getattr(options, "weights", None):
-        chosen["weights"], overrides["backbone.weights"] = _weights(options.weights)
-    return Settings(**chosen, overrides=overrides)
+    if not getattr(options, "weights", None):
+        return settings_of(options)
+    file, name = _weights(options.weights)
+    return settings_of(options, weights=file, overrides={"backbone.weights": name})
 
 
 def _weights(text: str) -> tuple[Path | None, str]:
@@ -246,24 +225,6 @@ def _weights(text: str) -> tuple[Path | None, str]:
     return None, text
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """Read ``NAME=VALUE``, as ``--set`` takes it; the value is JSON, or else a text."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, read_value(name, value)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def whole(text: str) -> int:
-    """Read a number that is not negative."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -273,8 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--scale", default="smoke", help="smoke (default), micro or paper")
-    common.add_argument("--results", type=Path, default=Path("results"), help="root of the records")
+    add_scale(common, "smoke")
+    add(common, "results")
 
     listing = commands.add_parser(
         "ls", parents=[common], help="list benchmarks, their tasks and methods, or cells"
@@ -302,8 +263,8 @@ def _parser() -> argparse.ArgumentParser:
                          help="which cells run besides missing ones (default: failed and stale)")  # fmt: skip
     running.add_argument("--skip-missing", action="store_true",
                          help="leave out cells whose data or weights are missing")  # fmt: skip
-    running.add_argument("--on", metavar="NAME", help="with --dry-run: estimate the time on this GPU "
-                         "or processor, such as 'NVIDIA H200', from speeds measured on it")  # fmt: skip
+    add_device_name(running, "with --dry-run: estimate the time on this GPU or processor, such as "
+                    "'NVIDIA H200', from speeds measured on it")  # fmt: skip
     running.set_defaults(command=run)
 
     add_sweep(commands, how_to_run=_how_to_run(), settings_of=_settings)
@@ -312,8 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         "status", parents=[common], help="count finished, failed and missing cells"
     )
     counting.add_argument("selectors", nargs="*", metavar="SELECTOR")
-    counting.add_argument("--set", type=assignment, action="append", metavar="NAME=VALUE",
-                          help="count records of a run with this setting")  # fmt: skip
+    add_set(counting, "count records of a run with this setting")
     counting.add_argument(
         "--weights", metavar="FILE|NAME", help="count records of a run with these weights"
     )
@@ -327,26 +287,12 @@ def _parser() -> argparse.ArgumentParser:
 def _how_to_run() -> argparse.ArgumentParser:
     """Return the options of every command that trains."""
     how = argparse.ArgumentParser(add_help=False)
-    add = how.add_argument
-    add("--jobs", type=int, help="processes (default: one on a GPU, else one a core)")
-    add("--threads", type=int, default=1, help="threads of each process (default 1)")
-    add("--device", default="auto", help="cpu, cuda, or auto (default)")
-    add("--set", type=assignment, action="append", metavar="NAME=VALUE",
-        help="replace a declared setting, such as stage1.learning_rate=0.1")  # fmt: skip
-    add("--timeout-seconds", type=float, help="time limit of one cell")
-    add("--data", type=Path, default=Path("data"), help="root of the packed data")
-    add("--work", type=Path, default=Path("work"), help="root of checkpoints")
-    add("--weights", metavar="FILE|NAME", help="weights of the backbone: a file (.safetensors, .pth, .npz) "
-        "or timm's name of a checkpoint")  # fmt: skip
-    add("--no-caching", dest="caching", action="store_false",
-        help="do not cache features of frozen parts: the same numbers, but slower")  # fmt: skip
-    add("--wait-for-checkpoints", dest="waits", action="store_true",
-        help="wait for each checkpoint to be written (default: write it during the next epoch)")  # fmt: skip
-    add("--plain", action="store_true",
-        help="turn all shortcuts off: the two above, AdamW as one kernel, frozen matrices stored in "
-        "bfloat16; the same numbers up to rounding")  # fmt: skip
-    add("--side-by-side", type=whole, default=0, metavar="K",
-        help="train up to K LoRA cells of a task in one forward pass; for GPUs (default: off)")  # fmt: skip
-    add("--dry-run", action="store_true",
-        help="print what would run, what is missing and the estimated time, then stop")  # fmt: skip
+    how.add_argument("--jobs", type=int, help="processes (default: one on a GPU, else one a core)")
+    add(how, "threads", "device", "timeout_seconds", "data", "work")
+    add_set(how, "replace a declared setting, such as stage1.learning_rate=0.1")
+    how.add_argument("--weights", metavar="FILE|NAME", help="weights of the backbone: a file "
+                     "(.safetensors, .pth, .npz) or timm's name of a checkpoint")  # fmt: skip
+    add(how, "caching", "waits", "plain", "side_by_side")
+    how.add_argument("--dry-run", action="store_true",
+                     help="print what would run, what is missing and the estimated time")  # fmt: skip
     return how

@@ -202,7 +202,7 @@ OPTIONS = {
     "--threads": _whole("threads", 1, 1024),
     "--jobs": _whole("processes", 1, 1024),
     "--timeout-seconds": _number("seconds", 0.001, 1e9, may_be_null=True),
-    "--side-by-side": _whole("cells", 0, 100_000),
+    "--batch-cells": _whole("cells", 0, 100_000),
 }
 """Options of the command line that are numbers."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,22 @@ from benchmarks.harness.spec import Config, config_hash
 from benchmarks.harness.store import State, Store
 
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
+
+
+def option(help: str, **more: Any) -> dict[str, Any]:
+    """Return what makes a field an option of the command lines (``options.add``).
+
+    Args:
+        help: What ``--help`` says.
+        more: ``flag``, where that is not the field's name; ``old``, its earlier flag, which still works; all
+            else goes to ``add_argument``.
+    """
+    return {"help": help, **more}
+
+
+def flag_of(one: Field[Any]) -> str:
+    """Return the flag of a field."""
+    return str(one.metadata.get("flag", f"--{one.name.replace('_', '-')}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +55,54 @@ class Settings:
     """
 
     scale: str
-    results: Path = Path("results")
-    data: Path = Path("data")
-    work: Path = Path("work")
-    device: str = "auto"
-    threads: int = 1
-    timeout_seconds: float | None = None
+    results: Path = field(
+        default=Path("results"), metadata=option("root of the records", type=Path)
+    )
+    data: Path = field(default=Path("data"), metadata=option("root of the packed data", type=Path))
+    work: Path = field(default=Path("work"), metadata=option("root of checkpoints", type=Path))
+    device: str = field(default="auto", metadata=option("cpu, cuda, or auto"))
+    threads: int = field(default=1, metadata=option("threads of each process", type=int))
+    timeout_seconds: float | None = field(
+        default=None, metadata=option("time limit of one cell", type=float)
+    )
     weights: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    caching: bool = True
-    waits: bool = False
-    plain: bool = False
-    side_by_side: int = 0
+    caching: bool = field(
+        default=True,
+        metadata=option(
+            "do not cache features of frozen parts: the same numbers, but slower",
+            flag="--no-caching",
+            action="store_false",
+        ),
+    )
+    waits: bool = field(
+        default=False,
+        metadata=option(
+            "wait for each checkpoint to be written (default: write it during the next epoch)",
+            flag="--wait-for-checkpoints",
+            action="store_true",
+        ),
+    )
+    plain: bool = field(
+        default=False,
+        metadata=option(
+            "turn all shortcuts off: cached features, checkpoints written during the next epoch, AdamW "
+            "as one kernel, frozen matrices stored in bfloat16; the same numbers up to rounding",
+            flag="--reference",
+            old="--plain",
+            action="store_true",
+        ),
+    )
+    side_by_side: int = field(
+        default=0,
+        metadata=option(
+            "train up to K LoRA cells of a task in one forward pass; for GPUs",
+            flag="--batch-cells",
+            old="--side-by-side",
+            type=int,
+            metavar="K",
+        ),
+    )
 
     def __post_init__(self) -> None:
         """Check what a person gave.
@@ -61,9 +113,14 @@ class Settings:
         check_scale(self.scale)
         if not DEVICE.fullmatch(self.device):
             raise UsageError(f"--device is {self.device!r}; it has to be cpu, cuda, cuda:N or auto")
-        for name in ("threads", "timeout_seconds", "side_by_side"):
-            option = f"--{name.replace('_', '-')}"
-            kinds.OPTIONS[option].checked(option, getattr(self, name))
+        for one in fields(self):
+            flag = flag_of(one)
+            if flag in kinds.OPTIONS:
+                kinds.OPTIONS[flag].checked(flag, getattr(self, one.name))
+        if self.plain and self.side_by_side:
+            raise UsageError(
+                "--reference turns off all shortcuts, and --batch-cells is one: use one of them"
+            )
         object.__setattr__(self, "overrides", kinds.checked(self.overrides))
 
     @property

@@ -11,7 +11,9 @@ import pytest
 from benchmarks.harness import cli
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.cli import main
+from benchmarks.harness.errors import UsageError
 from benchmarks.harness.execute import lacking
+from benchmarks.harness.options import settings_of
 from benchmarks.harness.registry import BENCHMARKS
 
 CELL = "vtab1k/vit_micro/eurosat/linear/0"
@@ -188,3 +190,28 @@ def test_what_is_missing_for_many_tasks_is_said_once(settings):
         "the embedded data of vtab1k/pets, vtab1k/dtd, vtab1k/svhn are not prepared in /nowhere: "
         "python -m data_prep prepare vtab1k --source embedded --data /nowhere"
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("--plain", "--reference"),
+        ("--side-by-side=2", "--batch-cells"),
+        ("--on=x", "--device-name"),
+    ],
+)
+def test_options_under_their_earlier_names_work_and_say_the_new_one(capsys, tmp_path, old, new):
+    chosen = ["run", "vtab1k/vit_micro/pets/linear/0", "--dry-run", f"--results={tmp_path}"]
+    assert main([*chosen, f"--data={tmp_path}", old]) in (0, 2, 3)
+    said = capsys.readouterr().err.splitlines()[0]
+    assert said == f"note: {old.partition('=')[0]} is now {new}"
+
+
+def test_an_earlier_name_sets_what_the_new_one_sets():
+    read = cli._parser().parse_args
+    old = read(["run", "vtab1k", "--plain", "--side-by-side=2", "--on=x"])
+    new = read(["run", "vtab1k", "--reference", "--batch-cells=2", "--device-name=x"])
+    assert (old.plain, old.side_by_side, old.device_name) == (True, 2, "x")
+    assert (new.plain, new.side_by_side, new.device_name) == (True, 2, "x")
+    with pytest.raises(UsageError, match="--reference turns off all shortcuts"):
+        settings_of(old)

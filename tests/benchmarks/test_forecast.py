@@ -213,8 +213,15 @@ def test_whole_tables_and_what_is_missing_of_them(settings, tmp_path):
 
 def test_a_dry_run_of_a_machine_that_is_not_at_hand(settings, capsys, tmp_path):
     where = [f"--results={tmp_path}", f"--work={tmp_path}", f"--data={tmp_path}"]
-    chosen = ["run", f"{PETS}/lora-r8", "--scale=paper", "--dry-run", f"--on={H200}", *where]
-    assert main([*chosen, "--set=training.precision=bf16", "--side-by-side=8"]) == 3
+    chosen = [
+        "run",
+        f"{PETS}/lora-r8",
+        "--scale=paper",
+        "--dry-run",
+        f"--device-name={H200}",
+        *where,
+    ]
+    assert main([*chosen, "--set=training.precision=bf16", "--batch-cells=8"]) == 3
     printed = capsys.readouterr().out
     assert f"on {H200}: lora-r8 on vit_b16: 0.00992 s a step" in printed
     assert "measured there: benchmarks/speed/measured/h200.json (beside-8)" in printed

@@ -1,4 +1,4 @@
-"""``run --plain``: no shortcut at all comes to the same numbers, but for rounding."""
+"""``run --reference``: no shortcut at all comes to the same numbers, but for rounding."""
 
 from __future__ import annotations
 
@@ -69,6 +69,8 @@ def test_what_is_turned_off(settings, monkeypatch, plain):
 
 
 def test_the_option_takes_no_other_shortcut(capsys, settings):
-    options = ["--plain", "--side-by-side", "2", "--data", str(settings.data)]
+    options = ["--reference", "--batch-cells", "2", "--data", str(settings.data)]
     assert main(["run", "vtab1k/vit_micro/eurosat/lora-r8/0", *options]) == 2
-    assert "--plain turns off all shortcuts, and --side-by-side is one" in capsys.readouterr().err
+    assert (
+        "--reference turns off all shortcuts, and --batch-cells is one" in capsys.readouterr().err
+    )

@@ -64,7 +64,7 @@ def test_the_command_gives_the_numbers_of_each_cell_alone(capsys, settings, path
     chosen = [f"{EUROSAT}/lora-r2*", f"{EUROSAT}/lora-r8", f"{EUROSAT}/linear"]
     alone = dataclasses.replace(settings, results=tmp_path / "r2", work=tmp_path / "w2")
     run(alone, *chosen)
-    assert main(["run", *chosen, *paths, "--side-by-side=4"]) == 0
+    assert main(["run", *chosen, *paths, "--batch-cells=4"]) == 0
     printed = capsys.readouterr().out
     assert "in one forward pass, up to 4 at once: 7 of 8 cells" in printed
     assert "shares a forward pass: linear" in printed
@@ -80,7 +80,7 @@ def test_the_command_gives_the_numbers_of_each_cell_alone(capsys, settings, path
     # Two first stages; five second ones, in parts as equal as can be.
     assert sorted(sizes) == [2, 2, 2, 2, 3, 3, 3]
     assert "side_by_side" not in record(settings, f"{EUROSAT}/linear/0")["cost"]
-    assert main(["run", *chosen, *paths, "--side-by-side=4"]) == 0
+    assert main(["run", *chosen, *paths, "--batch-cells=4"]) == 0
     assert "8 cells chosen at scale smoke, 8 done before" in capsys.readouterr().out
 
 
@@ -111,12 +111,12 @@ def test_few_shot_cells_train_beside_each_other(joined, tmp_path):
 
 def test_a_dry_run_tells_which_cells_share_a_forward_pass(capsys, paths):
     chosen = [f"{EUROSAT}/lora-r2*", "vtab1k/vit_micro/eurosat/moslora-r8"]
-    assert main(["run", *chosen, *paths, "--side-by-side=8", "--dry-run"]) == 0
+    assert main(["run", *chosen, *paths, "--batch-cells=8", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "in one forward pass, up to 8 at once: 6 of 7 cells" in printed
     assert "shares a forward pass: moslora-r8" in printed
     with pytest.raises(SystemExit) as stop:
-        main(["run", *chosen, *paths, "--side-by-side=-1"])
+        main(["run", *chosen, *paths, "--batch-cells=-1"])
     assert stop.value.code == 2
 
 
@@ -244,7 +244,7 @@ def test_stopping_them_writes_down_each_and_loses_no_epoch(joined, tmp_path, mon
 @pytest.mark.slow
 def test_after_kill_9_they_go_on_where_they_were(settings, paths, monkeypatch):
     chosen = f"{EUROSAT}/lora-r[248]"
-    more = ["--set=stage1.epochs=12", "--set=stage1.evaluate_every=12", "--side-by-side=3"]
+    more = ["--set=stage1.epochs=12", "--set=stage1.evaluate_every=12", "--batch-cells=3"]
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "run", chosen, *paths, *more],
         cwd=ROOT,
