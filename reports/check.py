@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reports.build import build
-from reports.scale import Scale, scales
+from reports.records import scales
 
 NOT_COMMITTED = ("smoke",)
 """Scales whose records and tables git ignores."""
@@ -21,13 +19,6 @@ NUMBERS = ("n_declared", "n", "value", "std", "low", "high", "paper_printed", "p
 def committed_scales(tables: Path) -> list[str]:
     """Return the scales that have tables to compare."""
     return [name for name in scales() if name not in NOT_COMMITTED and (tables / name).is_dir()]
-
-
-def differences(scale: Scale, tables: Path) -> Iterator[str]:
-    """Build a scale's tables and figures anew, and yield how each file that differs does so."""
-    with tempfile.TemporaryDirectory() as folder:
-        built = build(scale, Path(folder), with_page=False).folder
-        yield from compared(built, tables / scale.folder)
 
 
 def compared(built_in: Path, kept_in: Path) -> Iterator[str]:

@@ -1,11 +1,16 @@
-"""The command line of the reports: ``python -m reports build | show | claims | audit | check | ...``."""
+"""The command line of the reports: ``python -m reports build | show | claims | audit | check | ...``.
+
+A command imports what it needs itself, so that none waits for what the others need.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.harness.errors import (
     DONE,
@@ -17,11 +22,12 @@ from benchmarks.harness.errors import (
 )
 from benchmarks.harness.options import assignment
 from benchmarks.harness.store import State
-from reports import check, claims, readme, render
 from reports.audit import cli as audit
-from reports.build import build
 from reports.notes import LISTED
-from reports.scale import Scale, load_scale, load_table, recorded_scales, scales, table_names
+from reports.records import recorded_scales, scales, table_names
+
+if TYPE_CHECKING:
+    from reports.scale import Scale
 
 RESULTS = Path("results")
 TABLES = Path("reports/tables")
@@ -110,10 +116,14 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace, scale: str) -> Scale:
+    from reports.scale import load_scale
+
     return load_scale(options.results, scale, dict(options.set or []), drafts=options.draft)
 
 
 def _build_scale(options: argparse.Namespace, scale: str) -> int:
+    from reports.build import build
+
     built = build(_load(options, scale), options.out)
     for path in built.files:
         print(path)
@@ -133,9 +143,17 @@ def _build_scale(options: argparse.Namespace, scale: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from reports import check, readme
+    from reports.build import build
+    from reports.scale import load_scale
+
     chosen = [options.scale] if options.scale else check.committed_scales(options.out)
     loaded = {name: load_scale(options.results, name) for name in chosen}
-    found = [line for scale in loaded.values() for line in check.differences(scale, options.out)]
+    found: list[str] = []
+    for name, scale in loaded.items():
+        with tempfile.TemporaryDirectory() as folder:
+            built = build(scale, Path(folder), with_page=False).folder
+            found += check.compared(built, options.out / name)
     if not options.scale:
         of_page = loaded.get(readme.SCALE) or load_scale(options.results, readme.SCALE)
         found += readme.differences(_pages(options), of_page)
@@ -148,10 +166,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _pages(options: argparse.Namespace) -> dict[str, Path]:
-    return {name: getattr(options, name) for name in readme.PAGES}
+    return {name: getattr(options, name) for name in ("readme", "page", "recipes")}
 
 
 def _readme(options: argparse.Namespace) -> int:
+    from reports import readme
+
     pages = _pages(options)
     changed = readme.write(pages, options.results)
     for path in pages.values():
@@ -160,6 +180,9 @@ def _readme(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    from reports import render
+    from reports.scale import load_table
+
     tables = load_table(
         options.results,
         options.scale or "smoke",
@@ -173,6 +196,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> int:
+    from reports import claims
+
     scale = options.scale or "paper"
     found = claims.judge_all(_load(options, scale).records)
     if options.format == "terminal":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from reports.page import FAILED, HOLE, NOT_IN_SUITE, NOTHING, Entry
 from reports.published import DOWN_ARROW, UP_ARROW
-from reports.table import Number
 
-Form: TypeAlias = Callable[[Number | None, int], Entry]
+if TYPE_CHECKING:
+    from reports.table import Number
+
+Form: TypeAlias = Callable[["Number | None", int], Entry]
 """Of a line and the digits of the metric; without a line, there is nothing to say."""
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from benchmarks.harness.cell import parse_method
 from reports.page import Page
-from reports.records import CONTROL, Grid
+from reports.records import Grid
 from reports.render import TEMPLATES, templates
+from reports.rivals import CONTROL
 from reports.scale import Scale
 from reports.table import Part
 

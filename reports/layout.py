@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.harness.spec import Table
+from benchmarks.harness.store import State
 from reports import forms
 from reports.comparable import Measurement
 from reports.forms import Form
-from reports.page import FAILED, HOLE, NOT_IN_SUITE, Block, Column, Page, Row
+from reports.page import FAILED, HOLE, NOT_IN_SUITE, Block, Column, Entry, Page, Row
 from reports.table import Number, Part, of_tasks
 
 STATES = (
@@ -19,6 +20,7 @@ STATES = (
     f"{NOT_IN_SUITE} the method is not in the suite yet; it has no row where only ours are shown."
 )
 """What stands in the place of a number."""
+FAILURES = f"{HOLE} no record, or none that can be used. {FAILED} the run failed."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +223,17 @@ def command(part: Part, holes: Sequence[Measurement]) -> str:
     settings = [f" --set {name}={value}" for name, value in grid.overrides.items()]
     selector = f"{cell.benchmark}/{cell.backbone}/*/{cell.method}"
     return f"python -m benchmarks run '{selector}' --scale {grid.scale.name}{''.join(settings)}"
+
+
+def without_record(
+    part: Part, found: Measurement, title: str, columns: tuple[Column, ...], what: str
+) -> Block:
+    """A block of one row of holes, with the command that fills them."""
+    failed = found.state is State.NOT_OK
+    first = Entry(FAILED if failed else HOLE, marks=part.notes.mark([found]))
+    cells = (first, *(Entry(HOLE),) * (len(columns) - 1))
+    row = Row(what, cells, command=command(part, [found]))
+    return Block(title=f"{title} · no record", corner="variant", columns=columns, rows=(row,))
 
 
 def measure(part: Part) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 from benchmarks.harness.store import State
-from reports.comparable import Measurement
+
+if TYPE_CHECKING:
+    from reports.comparable import Measurement
 
 LISTED = 8
 """A footnote names so many cells, then says how many more; ``benchmarks verify`` has them all."""

@@ -13,7 +13,8 @@ from benchmarks.harness.registry import BENCHMARKS
 from reports import claims, recipes, render, stats
 from reports.layout import View, name_of
 from reports.page import HOLE, Block, Column, Entry, Row
-from reports.records import CONTROL, Grid, base_of, control_of, read
+from reports.records import Grid, read
+from reports.rivals import CONTROL, base_of, control_of
 from reports.scale import Scale, load_scale
 from reports.specs import LAYOUTS, means
 from reports.stats import Difference

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.harness.cell import Cell, parse_method
+from benchmarks.harness.cell import Cell
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.plain_text import cleaned
 from benchmarks.harness.record import InvalidRecord, Record
@@ -24,8 +24,6 @@ from benchmarks.harness.spec import DRAFT_SCALES, Benchmark, Scale, config_hash
 from benchmarks.harness.store import State, Store
 from reports.comparable import Measurement, without_refused
 from reports.frame import CATEGORIES, to_frame
-
-CONTROL = "control"
 
 
 def load(
@@ -201,9 +199,8 @@ def read(
     Raises:
         UsageError: There is no such scale.
     """
-    known = dict.fromkeys(name for benchmark in BENCHMARKS.values() for name in benchmark.scales)
-    if scale not in known:
-        raise unknown("scale", scale, known, "python -m benchmarks ls")
+    if scale not in scales():
+        raise unknown("scale", scale, scales(), "python -m benchmarks ls")
     results, overrides = Path(results), overrides or {}
     store = Store(results, scale)
     declared = [
@@ -240,6 +237,24 @@ def read(
         overrides=overrides,
         drafts=drafts,
     )
+
+
+def table_names() -> tuple[str, ...]:
+    """The tables that any benchmark feeds."""
+    names = [table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables]
+    return tuple(dict.fromkeys(names))
+
+
+def scales() -> tuple[str, ...]:
+    """The scales that any benchmark declares."""
+    names = (name for benchmark in BENCHMARKS.values() for name in benchmark.scales)
+    return tuple(dict.fromkeys(names))
+
+
+def recorded_scales(results: Path) -> tuple[str, ...]:
+    """The scales that have any record; all of them if none has."""
+    recorded = [scale for scale in scales() if any((results / scale).rglob("*.json"))]
+    return tuple(recorded or scales())
 
 
 def load_grid(
@@ -279,24 +294,6 @@ def load_grid(
         overrides=overrides,
         drafts=drafts,
     )
-
-
-def base_of(method: str) -> str | None:
-    """The stage-1 method that a stage-2 method starts from; None for a stage-1 method."""
-    name = parse_method(method)
-    return name.base if name.suffix else None
-
-
-def control_of(method: str) -> str | None:
-    """The stage-2 control that a method with a penalty is compared with; None for all others."""
-    name = parse_method(method)
-    return f"{name.base}+{CONTROL}" if name.suffix and name.suffix != CONTROL else None
-
-
-def rivals_of(method: str) -> dict[str, str]:
-    """What a method is compared with, as ``base`` and as ``control``."""
-    found = {"base": base_of(method), "control": control_of(method)}
-    return {name: rival for name, rival in found.items() if rival is not None}
 
 
 def _look_up(benchmark: Benchmark, store: Store, cell: Cell, expected: str | None) -> Measurement:

@@ -16,7 +16,8 @@ from reports import layout
 from reports.comparable import Measurement
 from reports.layout import Report
 from reports.notes import Notes
-from reports.records import Records, read, rivals_of
+from reports.records import Records, read, scales, table_names
+from reports.rivals import rivals_of
 from reports.specs import LAYOUTS
 from reports.table import Part
 
@@ -157,21 +158,3 @@ def _part(records: Records, benchmark: Benchmark, table: Table, notes: Notes) ->
         notes=notes,
         compute=kind.compute,
     )
-
-
-def table_names() -> tuple[str, ...]:
-    """The tables that any benchmark feeds."""
-    names = [table.name for benchmark in BENCHMARKS.values() for table in benchmark.tables]
-    return tuple(dict.fromkeys(names))
-
-
-def scales() -> tuple[str, ...]:
-    """The scales that any benchmark declares."""
-    names = (name for benchmark in BENCHMARKS.values() for name in benchmark.scales)
-    return tuple(dict.fromkeys(names))
-
-
-def recorded_scales(results: Path) -> tuple[str, ...]:
-    """The scales that have any record; all of them if none has."""
-    recorded = [scale for scale in scales() if any((results / scale).rglob("*.json"))]
-    return tuple(recorded or scales())

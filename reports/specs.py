@@ -16,7 +16,7 @@ from reports.forms import Form
 from reports.layout import STATES, Layout, Show, View, measure, name_of
 from reports.page import Block, Column, Entry, Row
 from reports.published import DOWN_ARROW, UP_ARROW, few_shot
-from reports.records import base_of, rivals_of
+from reports.rivals import base_of, rivals_of
 from reports.specs_cost import COST
 from reports.specs_retrieval import RETRIEVAL, paper_parts, parts_printed
 from reports.specs_speed import METHOD_COST, SPEED

@@ -14,12 +14,13 @@ from benchmarks.harness.spec import Task
 from benchmarks.harness.store import State
 from reports import forms, published
 from reports.comparable import Measurement, machine
-from reports.layout import Layout, Show, name_of
+from reports.layout import FAILURES, Layout, Show, name_of, without_record
 from reports.notes import Notes
 from reports.page import HOLE, NOTHING, Block, Column, Entry, Row
-from reports.specs_speed import FAILURES, GIB, PERCENT, without_record
 from reports.table import Number, Part, quartiles, row_numbers
 
+GIB = 2**30
+PERCENT = 100.0
 PAPER_BATCH = 32
 """The batch size that the paper's FLOPs are of."""
 

@@ -9,7 +9,8 @@ from reports import forms, published, stats
 from reports.layout import STATES, Layout, Show, View, name_of
 from reports.page import Block, Column, Entry, Row
 from reports.published import DOWN_ARROW, UP_ARROW
-from reports.records import Grid, rivals_of
+from reports.records import Grid
+from reports.rivals import rivals_of
 from reports.table import Number, Part, change_of, spread_of, standing
 
 MEMORY_UNIT = 1024**2 * 1000

@@ -8,29 +8,16 @@ from typing import Any
 
 from benchmarks.harness.record import Record
 from benchmarks.harness.spec import Task
-from benchmarks.harness.store import State
 from benchmarks.method_cost.spec import BASELINE, CONTROL
 from benchmarks.speed.spec import LABELS
 from benchmarks.speed.ways import EFFECTS, PLAIN
-from reports.comparable import Measurement, machine
-from reports.layout import Layout, command
-from reports.page import FAILED, HOLE, Block, Column, Entry, Row
+from reports.comparable import machine
+from reports.layout import FAILURES, Layout, without_record
+from reports.page import HOLE, Block, Column, Entry, Row
 from reports.table import Number, Part, quartiles
 
 GIB = 2**30
 PERCENT = 100.0
-FAILURES = f"{HOLE} no record, or none that can be used. {FAILED} the run failed."
-
-
-def without_record(
-    part: Part, found: Measurement, title: str, columns: tuple[Column, ...], what: str
-) -> Block:
-    """A block of one row of holes, with the command that fills them."""
-    failed = found.state is State.NOT_OK
-    first = Entry(FAILED if failed else HOLE, marks=part.notes.mark([found]))
-    cells = (first, *(Entry(HOLE),) * (len(columns) - 1))
-    row = Row(what, cells, command=command(part, [found]))
-    return Block(title=f"{title} · no record", corner="variant", columns=columns, rows=(row,))
 
 
 def of_variants(part: Part) -> Iterator[Number]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from benchmarks.harness.spec import Table, Task
 from benchmarks.harness.store import State
 from reports import published, stats
-from reports.comparable import Measurement
 from reports.notes import Notes
-from reports.records import Grid, rivals_of
+from reports.rivals import rivals_of
 from reports.stats import Difference, Spread
+
+if TYPE_CHECKING:
+    from reports.comparable import Measurement
+    from reports.records import Grid
 
 FIELDS = (
     *("table", "scale", "benchmark", "backbone", "task", "method", "quantity", "name", "n_declared"),

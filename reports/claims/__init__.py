@@ -1,7 +1,7 @@
 """The paper's claims, each judged from the records at hand."""
 
-from reports.claims.judging import Judged, Verdict
-from reports.claims.listing import Claim, judge_all, load_claims
+from reports.claims.judging import Claim, Judged, Verdict
+from reports.claims.listing import judge_all, load_claims
 from reports.claims.writing import counted, page, render_csv, render_markdown, render_terminal
 
 __all__ = [

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from benchmarks.harness.record import Record
 from reports import stats
 from reports.claims.judging import ByTask, Part, Verdict, compared, fewer, shown
-from reports.records import Grid, base_of, control_of
+from reports.records import Grid
+from reports.rivals import base_of, control_of
 from reports.stats import Difference
 
 Pairs = Sequence[Sequence[str]]

@@ -20,14 +20,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from reports import stats
 from reports.notes import LISTED
-from reports.records import Grid
 from reports.stats import Difference
+
+if TYPE_CHECKING:
+    from reports.records import Grid
 
 ByTask = Mapping[str, Mapping[int, float]]
 """task -> seed -> value"""
+
+
+BENCHMARK = "vtab1k"
+"""What a claim is about unless it says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim; ``how`` is what its kind needs to be judged (``published/claims.toml`` explains it)."""
+
+    id: str
+    place: str
+    statement: str
+    paper: str
+    kind: str
+    benchmark: str
+    backbone: int
+    how: Mapping[str, Any]
 
 
 class Verdict(Enum):

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
 
 from benchmarks.harness.errors import unknown
 from benchmarks.harness.registry import BENCHMARKS
 from reports.claims import comparing, costs
-from reports.claims.judging import Judged, Verdict, joined
+from reports.claims.judging import BENCHMARK, Claim, Judged, Verdict, joined
 from reports.published import FOLDER
 from reports.records import Grid, Records
-
-BENCHMARK = "vtab1k"
-"""What a claim is about unless it says otherwise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One claim; ``how`` is what its kind needs to be judged (``published/claims.toml`` explains it)."""
-
-    id: str
-    place: str
-    statement: str
-    paper: str
-    kind: str
-    benchmark: str
-    backbone: int
-    how: Mapping[str, Any]
 
 
 @cache

@@ -13,8 +13,7 @@ from textwrap import fill
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.spec import DRAFT_SCALES
 from reports import render
-from reports.claims.judging import Judged, Verdict
-from reports.claims.listing import BENCHMARK, Claim
+from reports.claims.judging import BENCHMARK, Claim, Judged, Verdict
 from reports.notes import LISTED
 from reports.page import Block, Column, Entry, Page, Row
 

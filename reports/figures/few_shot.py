@@ -23,7 +23,7 @@ from reports.figures.style import (
     say_no_record,
 )
 from reports.published.few_shot import GAIN, METHODS
-from reports.records import CONTROL, control_of
+from reports.rivals import CONTROL, control_of
 from reports.table import Number, Part, sets_of
 
 SIZE = 9.6, 5.9

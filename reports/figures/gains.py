@@ -13,7 +13,8 @@ from benchmarks.harness.spec import Task
 from reports import published, stats
 from reports.figures.style import BLUE, GREY, NO_RECORD, ORANGE, STYLE, head, legend_below
 from reports.published import PublishedRow
-from reports.records import CONTROL, Grid, base_of
+from reports.records import Grid
+from reports.rivals import CONTROL, base_of
 from reports.table import Part
 
 SUFFIX = "linear"

@@ -24,7 +24,8 @@ from reports.figures.style import (
     redundancy_of_tasks,
     say_no_record,
 )
-from reports.records import CONTROL, Grid, base_of
+from reports.records import Grid
+from reports.rivals import CONTROL, base_of
 from reports.table import Part
 
 

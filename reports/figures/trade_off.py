@@ -25,7 +25,7 @@ from reports.figures.style import (
     redundancy_of_tasks,
     say_no_record,
 )
-from reports.records import CONTROL, base_of, control_of
+from reports.rivals import CONTROL, base_of, control_of
 from reports.table import Number, Part
 
 # The control's marker is larger and hollow: a method with a penalty often lies on its control.

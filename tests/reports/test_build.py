@@ -12,7 +12,8 @@ from reports import figures, html
 from reports.cli import main
 from reports.page import Block, Column, Entry, Page, Row
 from reports.published import load_parts
-from reports.scale import load_scale, recorded_scales
+from reports.records import recorded_scales
+from reports.scale import load_scale
 
 SIX = [f"table{number}" for number in range(1, 7)]
 

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.harness.registry import BENCHMARKS
 from reports import figures
 from reports.figures import curves, gains, labels, matrix, style, trade_off
-from reports.records import control_of
+from reports.rivals import control_of
 from reports.scale import load_scale
 
 

@@ -14,7 +14,8 @@ import pytest
 from reports import figures, render
 from reports.cli import main
 from reports.page import Entry
-from reports.scale import load_table, table_names
+from reports.records import table_names
+from reports.scale import load_table
 
 
 @pytest.fixture
