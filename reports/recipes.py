@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from benchmarks.harness.registry import BENCHMARKS
-from reports.scale import Scale
+
+if TYPE_CHECKING:
+    from reports.scale import Scale
 
 COST = {"seconds": "total_seconds", "bytes": "peak_process_memory_bytes"}
 
