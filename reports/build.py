@@ -47,6 +47,8 @@ def build(scale: Scale, out: Path, *, with_page: bool = True) -> Built:
     if with_page:
         pages = [(of.name, of.page) for of in scale.tables.values()]
         pages.append(("claims", claims.page(judged, name, is_draft=draft)))
+        if other := html.undeclared(scale.records):
+            pages.append(("undeclared", other))
         pictures = ((one.name, one.caption, one.encoded["svg"]) for one in drawn)
         contents["index.html"] = html.render(scale, pages, pictures, folder).encode()
     files = tuple(write(folder / file, content) for file, content in contents.items())

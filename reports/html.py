@@ -13,9 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.cell import parse_method
-from reports.page import Page
-from reports.records import Grid
+from benchmarks.harness.cell import Cell, parse_method
+from benchmarks.harness.record import primary_value
+from benchmarks.harness.registry import BENCHMARKS
+from reports.comparable import caveat
+from reports.page import HOLE, Block, Column, Entry, Page, Row
+from reports.records import Grid, Records
 from reports.render import TEMPLATES, templates
 from reports.rivals import CONTROL
 from reports.scale import Scale
@@ -81,17 +84,41 @@ def _records(scale: Scale) -> list[tuple[str, list[tuple[str, Seeds]]]]:
     """The records behind the tables: by method, then by task, each seed's file and hash."""
     found: dict[str, dict[str, Seeds]] = {}
     seen = set()
-    for table in scale.tables.values():
-        for one in (one for part in table.parts for one in part.behind):
-            if one.record is None or one.path in seen:
-                continue
-            seen.add(one.path)
-            cell = one.cell
-            method = f"{cell.benchmark}/{cell.backbone}//{cell.method}"
-            place = f"{cell.benchmark}/{cell.backbone}/{cell.task}/{cell.method}"
-            seed = {"path": one.path, "sha256": one.record["record_sha256"]}
-            found.setdefault(method, {}).setdefault(place, []).append(seed)
+    behind = [one for of in scale.tables.values() for part in of.parts for one in part.behind]
+    for one in (*behind, *(one for of in scale.records.undeclared.values() for one in of)):
+        if one.record is None or one.path in seen:
+            continue
+        seen.add(one.path)
+        cell = one.cell
+        method = f"{cell.benchmark}/{cell.backbone}//{cell.method}"
+        seed = {"path": one.path, "sha256": one.record["record_sha256"]}
+        found.setdefault(method, {}).setdefault(_place(cell), []).append(seed)
     return [(method, list(places.items())) for method, places in found.items()]
+
+
+def _place(cell: Cell) -> str:
+    return f"{cell.benchmark}/{cell.backbone}/{cell.task}/{cell.method}"
+
+
+def undeclared(records: Records) -> Page | None:
+    """The records that no benchmark declares, such as those of another rank; None if there are none."""
+    rows = []
+    for name, found in records.undeclared.items():
+        metric = BENCHMARKS[name].metrics[0]
+        for one in found:
+            value, said = None, one.reason or ""
+            if one.record:
+                value, said = primary_value(one.record), caveat(one.record) or ""
+            shown = HOLE if value is None else f"{metric.factor * value:.{metric.digits}f}"
+            number = Entry(shown, value=value, cell=_place(one.cell))
+            rows.append(Row(str(one.cell), (number, Entry(metric.label), Entry(said))))
+    if not rows:
+        return None
+    columns = tuple(map(Column, ("value", "of", "remark")))
+    block = Block(title="Each record", corner="cell", columns=columns, rows=tuple(rows))
+    legend = "No table, figure or claim takes them, and they are no holes; reports.load() has them."
+    title = f"Records that no benchmark declares · scale {records.scale}"
+    return Page(title=title, legend=(legend,), ours=(block,))
 
 
 # Accuracy over what it costs, with the Pareto front

@@ -161,6 +161,23 @@ def test_a_number_leads_to_its_records(only_world, tmp_path):
     assert record.record["record_sha256"] in text
 
 
+def test_a_record_that_nobody_declares_has_a_heading_of_its_own(only_world, tmp_path, monkeypatch):
+    """In no table and no hole; without such a record there is no heading."""
+    monkeypatch.setattr(figures, "FIGURES", ())
+    options = ["--results", str(only_world.results), "--scale", "micro", "--out", str(tmp_path)]
+    page = tmp_path / "micro" / "index.html"
+    main(["build", *options])
+    before = (tmp_path / "micro" / "table2.csv").read_bytes()
+    assert "Records that no benchmark declares" not in page.read_text()
+    only_world.write("eurosat", "lora-r16", 0, 0.915)
+    assert main(["build", *options]) == 0
+    assert (tmp_path / "micro" / "table2.csv").read_bytes() == before
+    text = page.read_text()
+    section = text[text.index('<section id="undeclared">') :]
+    assert '<a href="#vtab1k/vit_micro/eurosat/lora-r16">91.5</a>' in section
+    assert '<li id="vtab1k/vit_micro/eurosat/lora-r16">' in section
+
+
 def test_the_pareto_front_has_what_no_other_beats():
     points = {"a": (1, 10.0), "b": (2, 12.0), "c": (3, 11.0), "d": (2, 11.5), "e": (9, 13.0)}
     assert html.pareto_front(points) == ["a", "b", "e"]
