@@ -18,6 +18,7 @@ from typing import Any
 from data_prep import cli_flickr30k, cli_msrvtt, pack
 from data_prep.contents import Named, Source
 from data_prep.sources import OF, SOURCES, make_source
+from data_prep.terminal import print_what_it_can
 
 DONE, FAILED, USAGE, INCOMPLETE = 0, 1, 2, 3
 APART = {"flickr30k": cli_flickr30k, "msrvtt": cli_msrvtt}
@@ -312,6 +313,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
+    print_what_it_can()
     args = _parser().parse_args(argv)
     command = {"ls": _ls, "prepare": _prepare, "verify": _verify, "show": _show}[args.command]
     if args.command != "ls" and (apart := APART.get(args.selector.partition("/")[0])):

@@ -43,7 +43,7 @@ def read_list(path: Path, task: Named, locate: Callable[[str], Path]) -> list[En
         DataError: It is not there, or a line is wrong; the message has file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise DataError(f"{path}: no such list; {task.name} is incomplete") from None
     except UnicodeDecodeError as error:
@@ -61,8 +61,17 @@ def read_list(path: Path, task: Named, locate: Callable[[str], Path]) -> list[En
                 f"{where}: label {label} is outside 0 to {task.num_classes - 1}, "
                 f"the {task.num_classes} classes of {task.name}"
             )
-        entries.append(Entry(name, locate(name), int(label), where))
+        entries.append(Entry(name, with_its_ending(locate(name)), int(label), where))
     return entries
+
+
+def with_its_ending(path: Path) -> Path:
+    """Return an image that is listed as ``x.jpg`` and lies there as ``x.JPG``, or the other way round."""
+    if not path.is_file():
+        for ending in (path.suffix.lower(), path.suffix.upper()):
+            if (other := path.with_suffix(ending)).is_file():
+                return other
+    return path
 
 
 def refuse_duplicates(entries: list[Entry]) -> None:

@@ -22,6 +22,7 @@ from benchmarks.harness.errors import (
 )
 from benchmarks.harness.options import assignment
 from benchmarks.harness.store import State
+from data_prep.terminal import print_what_it_can
 from reports.audit import cli as audit
 from reports.notes import LISTED
 from reports.records import recorded_scales, scales, table_names
@@ -39,6 +40,7 @@ CLAIM_FORMATS = ("terminal", "markdown", "csv")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
+    print_what_it_can()
     options = _parser().parse_args(arguments)
     try:
         return COMMANDS[options.command](options)

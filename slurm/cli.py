@@ -23,6 +23,7 @@ from benchmarks.harness.errors import (
 )
 from benchmarks.harness.execute import Settings, lacking, pending
 from benchmarks.harness.registry import select
+from data_prep.terminal import print_what_it_can
 from slurm import cli_following, following, local, options, scheduler, submission, submitting
 from slurm.cli_following import positive, whole
 from slurm.following import FAILED, LOST
@@ -33,6 +34,7 @@ from slurm.showing import cells_of, table_of, totals_of
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
+    print_what_it_can()
     given = _parser().parse_args(arguments)
     try:
         return COMMANDS[given.command](given)

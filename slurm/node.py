@@ -14,6 +14,7 @@ from benchmarks.harness.errors import INCOMPLETE
 from benchmarks.harness.execute import Event, Settings, pending
 from benchmarks.harness.progress import Pace
 from benchmarks.harness.workers import run_many
+from data_prep.terminal import print_what_it_can
 
 
 @dataclass
@@ -29,6 +30,7 @@ class RunCells:
 
     def __call__(self) -> dict[str, str]:
         """Run what has no fresh record; return the state of each cell."""
+        print_what_it_can()
         todo = pending(self.cells, self.settings)
         say(f"{len(self.cells)} cells, {len(self.cells) - len(todo)} done before")
         # A job that waited for another would hold its GPU for nothing.

@@ -178,7 +178,7 @@ def profile(text: str) -> Options:
     file, _, name = text.rpartition(":")
     path = Path(file) if file else PROFILES
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"profile {text!r}: cannot read {path}: {error}") from error
     profiles = {key: value for key, value in found.items() if isinstance(value, dict)}

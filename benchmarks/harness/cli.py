@@ -41,6 +41,7 @@ from benchmarks.harness.registry import BENCHMARKS, cover, scale_named, select
 from benchmarks.harness.spec import DRAFT_SCALES
 from benchmarks.harness.store import State, require_room
 from benchmarks.harness.workers import run_many
+from data_prep.terminal import print_what_it_can
 
 EPILOG = """a cell is benchmark/backbone/task/method/seed; a selector is that path with globs, and parts
 left out at its end match everything:
@@ -50,6 +51,7 @@ exit codes: 0 done, 1 some cells failed, 2 wrong usage, 3 incomplete"""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
+    print_what_it_can()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

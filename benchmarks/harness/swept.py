@@ -76,7 +76,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
         UsageError: It is not such a file, or a value has no source or is not of its setting's kind.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
     tables = {name: found.get(name, {}) for name in TABLES}

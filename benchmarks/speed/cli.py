@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from benchmarks.harness.errors import DONE, INCOMPLETE, USAGE, UsageError
 from benchmarks.harness.execute import default_device
+from data_prep.terminal import print_what_it_can
 
 DESCRIPTION = """Measure training throughput of LoRA cells here, by configuration: a plain loop with
 a data loader, the trainer, bfloat16, several cells side by side, CUDA graphs, compiled blocks. Needs neither
@@ -20,6 +21,7 @@ data nor weights."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the file, print the table."""
+    print_what_it_can()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=DESCRIPTION)
     parser.add_argument("--out", type=Path, required=True, help="folder for speed.json")
     parser.add_argument("--backbone", default="vit_b16")

@@ -65,7 +65,7 @@ def load(path: Path, tasks: tuple[str, ...]) -> Mapping[str, Mapping[str, Choice
             the wrong type.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path.name} cannot be read: {error}") from error
     for name, table in found.items():

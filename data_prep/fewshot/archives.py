@@ -10,6 +10,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.fewshot.official import Official
+from data_prep.list_files import with_its_ending
 
 Items = Iterable[tuple[Path, int]]
 
@@ -29,7 +30,10 @@ def read_official(root: Path | None, name: str) -> tuple[Path, Mapping[str, Offi
         raise DataError(f"{root}: no folder {folder_name}; the archive of {name} unpacks to it")
     folder = root / folder_name
     try:
-        splits = {split: list(items) for split, items in read(folder).items()}
+        splits = {
+            split: [(with_its_ending(path), label) for path, label in items]
+            for split, items in read(folder).items()
+        }
     except FileNotFoundError as error:
         raise DataError(f"{error.filename}: no such file; {folder} is incomplete") from error
     except (OSError, ValueError, KeyError, IndexError) as error:
@@ -49,7 +53,7 @@ def _official(items: list[tuple[Path, int]]) -> Official:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def _matrix(path: Path) -> dict[str, Any]:

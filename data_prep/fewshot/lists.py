@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from data_prep.errors import DataError
 from data_prep.fewshot.sets import DRAW_SEEDS, SHOTS, FewShotSet
-from data_prep.list_files import Entry, read_list, refuse_duplicates
+from data_prep.list_files import Entry, read_list, refuse_duplicates, with_its_ending
 
 TEST, VAL = "test_meta.list", "val_meta.list"
 Draws = dict[str, npt.NDArray[np.int64]]
@@ -130,7 +130,7 @@ def _read(path: Path, places: tuple[Path, ...], one: FewShotSet) -> list[Entry]:
 
 def _image(name: str, places: tuple[Path, ...]) -> Path:
     """Return where an image is; where it would be, if it is nowhere."""
-    found = [place / name for place in places]
+    found = [with_its_ending(place / name) for place in places]
     return next((path for path in found if path.is_file()), found[0] if found else Path(name))
 
 

@@ -7,6 +7,7 @@ features is kept in memory: 8.6 GB are read once, in blocks, for their hash and 
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ def read_captions(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: A line is not UTF-8, or empty; the message has its number, and the byte in it.
     """
-    lines = path.read_bytes().split(b"\n")
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if lines[-1] == b"":
         lines.pop()
     captions = []
@@ -206,7 +207,7 @@ def read_captions(path: Path) -> tuple[str, ...]:
 def _count_ids(path: Path, allowed: set[int]) -> int | None:
     """Check the file of ids, which nothing but a person who looks for an image needs."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
     except FileNotFoundError:
         return None
     for number, line in enumerate(lines, start=1):

@@ -5,6 +5,7 @@ Augmentation drops and masks whole words, so that the limits of words are kept.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class WordPieces:
 
     def __init__(self, name: str, path: Path) -> None:
         try:
-            content = path.read_bytes()
+            content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
             lines = content.decode("utf-8").splitlines()
         except OSError as error:
             raise DataError(f"{path}: no such vocabulary ({error.strerror})") from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_prep import tensors_file
-from data_prep.msrvtt import packed, sampling
+from data_prep.msrvtt import decoding, packed, sampling
 from data_prep.pack import MANIFEST, Findings, read_manifest
 from data_prep.whole_files import sha256
 
@@ -46,7 +46,9 @@ def check(data: Path, variant: str, head: Mapping[str, Any], *, whole: bool = Tr
             )
     for split, entry in entries.items():
         try:
-            counts = _check_frames(folder / packed.frames_file(split), entry, size, whole, findings)
+            counts = _check_frames(
+                folder / decoding.frames_file(split), entry, size, whole, findings
+            )
             _check_captions(folder / packed.captions_file(split), entry, special, counts, findings)
         except KeyError as error:
             findings.wrong.append(f"{path}: {split} says nothing of {error}")

@@ -3,7 +3,7 @@
 Each process writes the frames of its clip into the file, which is mapped to memory; the main process then
 adds a line to
 a journal, with a checksum of what was written. What the journal lacks, or what differs from it, is decoded
-again.
+again. The journal stays beside the finished file, so that a later run decodes new and changed videos alone.
 """
 
 from __future__ import annotations
@@ -28,6 +28,22 @@ from data_prep.msrvtt import sampling
 
 NO_FILE = "no such file"
 _SYNC_EVERY = 50
+
+
+def frames_file(split: str) -> str:
+    """Return the name of the file with a split's frames."""
+    return f"{split}.frames.safetensors"
+
+
+def journal_file(split: str) -> str:
+    """Return the name of the file that says from which videos a split's frames are."""
+    return f"{split}.journal.jsonl"
+
+
+def clips_file(split: str) -> str:
+    """Return the name of the file with the names of a split's clips."""
+    return f"{split}.clips.txt"
+
 
 Tick = Callable[[], None]
 """Told of every clip that is done."""
@@ -62,6 +78,7 @@ def decode_all(
     size: int,
     jobs: int,
     tick: Tick = lambda: None,
+    former: Path | None = None,
 ) -> dict[str, Done]:
     """Decode videos, each into its row of ``frames``; return what became of each.
 
@@ -74,22 +91,24 @@ def decode_all(
         size: Height and width.
         jobs: Processes.
         tick: Told of every clip.
+        former: A finished ``file`` of the same kind, with its journal and the names of its clips beside it:
+            rows of videos that have not changed since are copied.
 
     Raises:
         DataError: A process was ended from without.
     """
     rows = {clip: row for row, clip in enumerate(videos)}
     shape = (len(videos), sampling.MAX_FRAMES, 3, size, size)
-    done = _done_before(file, journal, videos, rows, shape)
+    done, waiting = _done_before(file, journal, videos, rows, shape), []
     for _ in done:
         tick()
-    waiting = []
     with journal.open("a", encoding="utf-8") as log:
         if not file.exists():
             log.truncate(0)
             tensors_file.create(
                 file, {"frames": (np.uint8, shape), "counts": (np.int64, shape[:1])}
             )
+        _copy(former, file, videos, done, log, tick)
         for clip, path in videos.items():
             if clip not in done and path is not None:
                 waiting.append((clip, rows[clip], path))
@@ -97,15 +116,20 @@ def decode_all(
                 done[clip] = Done(clip, 0, 0, (NO_FILE,), 0, 0)
                 tick()
         call = functools.partial(_decode, file, size)
-        for number, found in enumerate(_over_processes(call, waiting, jobs), start=1):
-            done[found.clip] = found
-            _write(log, found, sync=number % _SYNC_EVERY == 0)
+        for number, one in enumerate(_over_processes(call, waiting, jobs), start=1):
+            done[one.clip] = one
+            _write(log, one, sync=number % _SYNC_EVERY == 0)
             tick()
     counts = tensors_file.open_arrays(file, mode="r+")["counts"]
     counts[:] = [done[clip].count for clip in videos]
     if isinstance(counts, np.memmap):
         counts.flush()
-    return {clip: done[clip] for clip in videos}
+    found = {clip: done[clip] for clip in videos}
+    with journal.open("w", encoding="utf-8") as log:  # in order, as a run that nobody kills has it
+        for one in found.values():
+            if one.count:
+                _write(log, one, sync=False)
+    return found
 
 
 def _write(log: TextIO, found: Done, *, sync: bool) -> None:
@@ -132,7 +156,16 @@ def _done_before(
     if frames.shape != shape:
         file.unlink()
         return {}
-    done = {}
+    if lines[-1]:
+        with journal.open("a", encoding="utf-8") as log:
+            log.write("\n")
+    return {found.clip: found for found in _unchanged(lines, frames, videos, rows)}
+
+
+def _unchanged(
+    lines: Sequence[str], frames: Any, videos: Mapping[str, Path | None], rows: Mapping[str, int]
+) -> Iterator[Done]:
+    """Iterate what a journal says of clips whose video and row are still those that it was written of."""
     for line in lines:
         try:
             found = Done(**json.loads(line))
@@ -141,12 +174,38 @@ def _done_before(
         path = videos.get(found.clip)
         if path is None or not found.count or _state(path) != (found.size, found.changed):
             continue
-        if zlib.crc32(frames[rows[found.clip]]) == found.checksum:
+        if found.clip in rows and zlib.crc32(frames[rows[found.clip]]) == found.checksum:
+            yield found
+
+
+def _copy(
+    former: Path | None,
+    file: Path,
+    videos: Mapping[str, Path | None],
+    done: dict[str, Done],
+    log: TextIO,
+    tick: Tick,
+) -> None:
+    """Copy the rows of a finished file that are still right."""
+    if former is None:
+        return
+    split = former.name.partition(".")[0]
+    try:
+        frames = tensors_file.open_arrays(former)["frames"]
+        lines = (former.parent / journal_file(split)).read_text(encoding="utf-8").split("\n")
+        clips = (former.parent / clips_file(split)).read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, KeyError, UnicodeDecodeError, tensors_file.NotTensors):
+        return
+    new = tensors_file.open_arrays(file, mode="r+")["frames"]
+    if frames.shape != (len(clips), *new.shape[1:]):
+        return
+    there, here = ({clip: row for row, clip in enumerate(each)} for each in (clips, videos))
+    for found in _unchanged(lines, frames, videos, there):
+        if found.clip not in done:
+            new[here[found.clip]] = frames[there[found.clip]]
             done[found.clip] = found
-    if lines[-1]:
-        with journal.open("a", encoding="utf-8") as log:
-            log.write("\n")
-    return done
+            _write(log, found, sync=False)
+            tick()
 
 
 def _state(path: Path) -> tuple[int, int]:

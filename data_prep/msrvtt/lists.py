@@ -134,7 +134,7 @@ def _hash(path: Path) -> str:
 def _sentences(path: Path) -> dict[str, list[str]]:
     """Return the sentences of each clip, in the order of the file."""
     try:
-        entries: list[Any] = json.loads(path.read_text(encoding="utf-8"))["sentences"]
+        entries: list[Any] = json.loads(path.read_text(encoding="utf-8-sig"))["sentences"]
         found: dict[str, list[str]] = {}
         for number, entry in enumerate(entries):
             caption = entry["caption"].strip()
@@ -153,7 +153,7 @@ def _sentences(path: Path) -> dict[str, list[str]]:
 def _column(path: Path, names: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Return columns of a list, row by row."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, strict=True))
             absent = [name for name in names if rows and name not in rows[0]]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -200,11 +200,15 @@ def find_videos(root: Path, clips: Iterable[str]) -> dict[str, Path | None]:
         DataError: There is none of them.
     """
     folders = [root / name for name in VIDEO_FOLDERS if (root / name).is_dir()]
-    names = {folder: {entry.name for entry in folder.iterdir()} for folder in folders}
+    # With the ending in lower case: the recorder's card may have .MP4. Of both, the lower case is taken.
+    names = {
+        folder: {path.stem + path.suffix.lower(): path for path in sorted(folder.iterdir())}
+        for folder in folders
+    }
     found = {
         clip: next(
             (
-                folder / (clip + ending)
+                names[folder][clip + ending]
                 for folder in folders
                 for ending in ENDINGS
                 if clip + ending in names[folder]

@@ -15,6 +15,7 @@ how many of the twelve
 
 ``lists.safetensors`` holds the rows of each list, without clips that were left out: ``train_9k``,
 ``train_7k``, ``test_1ka``, int64.
+``<split>.journal.jsonl`` says from which videos the frames are: size and time of change of each.
 ``manifest.json`` is written last: counts, hashes, how was sampled, and by name each clip that was left out
 or noted.
 """
@@ -33,9 +34,10 @@ import numpy.typing as npt
 from data_prep import tensors_file
 from data_prep.errors import DataError
 from data_prep.msrvtt import decoding, sampling, video
+from data_prep.msrvtt.decoding import clips_file, frames_file
 from data_prep.msrvtt.lists import Listing
 from data_prep.msrvtt.tokens import PADDING, ClipTokens
-from data_prep.pack import MANIFEST, SCHEMA
+from data_prep.pack import MANIFEST, SCHEMA, read_manifest
 from data_prep.whole_files import move_folder, sha256, write_json
 
 BENCHMARK = "msrvtt"
@@ -81,19 +83,9 @@ def folder_of(data: Path, variant: str) -> Path:
     return data / variant / BENCHMARK
 
 
-def frames_file(split: str) -> str:
-    """Return the name of the file with a split's frames."""
-    return f"{split}.frames.safetensors"
-
-
 def captions_file(split: str) -> str:
     """Return the name of the file with a split's tokens."""
     return f"{split}.captions.safetensors"
-
-
-def clips_file(split: str) -> str:
-    """Return the name of the file with the names of a split's clips."""
-    return f"{split}.clips.txt"
 
 
 def text_file(split: str) -> str:
@@ -128,14 +120,22 @@ def prepare(
     staging = staging_of(folder)
     head = job.full_head()
     _go_on_or_start(staging, head)
+    is_same_kind = _decoded_as(folder) == video.about(job.size)
     entries: dict[str, Any] = {}
     rows: dict[str, npt.NDArray[np.int64]] = {}
     for split in SPLITS:
         captions = job.listing.captions[split]
         files = {clip: job.videos[clip] for clip in captions}
         path = staging / frames_file(split)
-        journal = staging / f"{split}.journal.jsonl"
-        done = decoding.decode_all(path, journal, files, size=job.size, jobs=jobs, tick=tick)
+        done = decoding.decode_all(
+            path,
+            staging / decoding.journal_file(split),
+            files,
+            size=job.size,
+            jobs=jobs,
+            tick=tick,
+            former=folder / frames_file(split) if is_same_kind else None,
+        )
         if not any(one.count for one in done.values()):
             first = next(iter(done.values()))
             shutil.rmtree(staging)
@@ -155,10 +155,18 @@ def prepare(
         "splits": entries,
     }
     write_json(staging / MANIFEST, manifest)
-    for path in (staging / _STARTED, *staging.glob("*.jsonl")):
-        path.unlink()
+    (staging / _STARTED).unlink()
     move_folder(staging, folder)
     return manifest
+
+
+def _decoded_as(folder: Path) -> dict[str, Any]:
+    """Return what the manifest of a finished folder says of sampling, decoding and resizing."""
+    try:
+        manifest = read_manifest(folder)
+    except (OSError, ValueError):
+        return {}
+    return {key: manifest.get(key) for key in video.about(0)}
 
 
 def _go_on_or_start(staging: Path, head: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_prep import tensors_file
-from data_prep.msrvtt import packed, sampling
+from data_prep.msrvtt import decoding, packed, sampling
 
 TILE, GAP, LINE = 84, 6, 17
 CAPTIONS = 3
@@ -25,10 +25,10 @@ def draw(data: Path, variant: str, out: Path, *, split: str = "test", count: int
         count: Clips.
     """
     folder = packed.folder_of(data, variant)
-    arrays = tensors_file.open_arrays(folder / packed.frames_file(split))
+    arrays = tensors_file.open_arrays(folder / decoding.frames_file(split))
     clips = tensors_file.open_arrays(folder / packed.captions_file(split))["clips"]
     captions = (folder / packed.text_file(split)).read_text(encoding="utf-8").split("\n")
-    names = (folder / packed.clips_file(split)).read_text(encoding="utf-8").split("\n")
+    names = (folder / decoding.clips_file(split)).read_text(encoding="utf-8").split("\n")
     there = np.unique(clips)
     chosen = there[np.linspace(0, len(there) - 1, min(count, len(there)), dtype=np.int64)]
     font = ImageFont.load_default(12)

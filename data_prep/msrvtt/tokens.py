@@ -125,15 +125,15 @@ def _sha256_of(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> str
 
 
 def _read_folder(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    vocabulary = json.loads((path / VOCABULARY).read_text(encoding="utf-8"))
+    vocabulary = json.loads((path / VOCABULARY).read_text(encoding="utf-8-sig"))
     if not isinstance(vocabulary, dict):
         raise ValueError(f"{VOCABULARY} is not a table of tokens")
-    lines = (path / MERGES).read_text(encoding="utf-8").splitlines()
+    lines = (path / MERGES).read_text(encoding="utf-8-sig").splitlines()
     return vocabulary, _pairs(lines)
 
 
 def _read_released(path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
+    with gzip.open(path, "rt", encoding="utf-8-sig") as file:
         lines = file.read().splitlines()
     merges = _pairs(lines[: 1 + _RELEASED_MERGES])
     return {token: number for number, token in enumerate(tokens_of(merges))}, merges

@@ -124,5 +124,5 @@ def _read_list(path: Path, task: Task, count: int) -> list[Entry]:
 
 
 def _labels(path: Path) -> Counter[str]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     return Counter(line.strip().rpartition(" ")[2] for line in lines if line.strip())

@@ -80,7 +80,6 @@ def test_clips_captions_and_lists_are_packed(capsys, files, tmp_path, jobs):
     folder = tmp_path / "folder" / "msrvtt"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["size"] == 16
-    assert not list(folder.glob("*.jsonl"))
     train, test = (load_file(folder / f"{split}.frames.safetensors") for split in ("train", "test"))
     assert train["frames"].shape == (5, 12, 3, 16, 16)
     assert train["counts"].tolist() == [4, 2, 8, 1, 12]
@@ -263,6 +262,58 @@ def test_verify_names_what_was_changed(capsys, files, tmp_path):
     assert "test.frames.safetensors: sha256 differs" in out
     path.unlink()
     assert _run(capsys, "verify", "msrvtt", "--data", tmp_path)[0] == 3
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the videos that are decoded in this process."""
+    found, read = [], video.read
+    monkeypatch.setattr(
+        video, "read", lambda path, size: (found.append(path.name), read(path, size))[1]
+    )
+    return found
+
+
+def test_force_decodes_what_is_new_or_changed_alone(capsys, files, root, tmp_path, decoded):
+    _replace(root, "video0.mp4")
+    assert _run(capsys, *_options(root, tmp_path))[0] == 3
+    assert len(decoded) == len(TRAIN) + len(TEST) - 1
+    videos.write(root / "videos" / "video0.mp4", 10)
+    (root / "videos" / "video0.mp4").rename(root / "videos" / "video0.MP4")  # as some cameras do
+    changed = _replace(root, "video9.mp4")
+    videos.write(changed, 50)
+    folder = tmp_path / "folder" / "msrvtt"
+    frames = folder / "train.frames.safetensors"
+    content = bytearray(frames.read_bytes())
+    content[-1] ^= 1  # in the row of video12
+    frames.write_bytes(bytes(content))
+    decoded.clear()
+    assert _run(capsys, *_options(root, tmp_path, "--force"))[0] == 0
+    assert sorted(decoded) == ["video0.MP4", "video12.mp4", "video9.mp4"]
+    decoded.clear()
+    assert _run(capsys, *_options(root, tmp_path / "anew"))[0] == 0
+    assert len(decoded) == len(TRAIN) + len(TEST)
+    for path in (tmp_path / "anew" / "folder" / "msrvtt").iterdir():
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+    decoded.clear()
+    assert _run(capsys, *_options(root, tmp_path, "--force", "--size", "8"))[0] == 0
+    assert len(decoded) == len(TRAIN) + len(TEST)  # other frames are wanted of each
+    (folder / "train.journal.jsonl").unlink()
+    (folder / "test.clips.txt").write_bytes(b"\xff")
+    decoded.clear()
+    assert _run(capsys, *_options(root, tmp_path, "--force", "--size", "8"))[0] == 0
+    assert len(decoded) == len(TRAIN) + len(TEST)
+
+
+def test_of_two_videos_of_a_clip_the_one_of_the_usual_name_is_taken(root):
+    for name in ("video3.MP4", "video3.WebM", "video7.WEBM"):
+        (root / "videos" / name).write_bytes(b"")
+    found = lists.find_videos(root, ["video3", "video7"])
+    assert [path.name for path in found.values()] == ["video3.mp4", "video7.webm"]
+    (root / "videos" / "video3.mp4").unlink()
+    (root / "videos" / "video7.webm").unlink()
+    found = lists.find_videos(root, ["video3", "video7"])
+    assert [path.name for path in found.values()] == ["video3.MP4", "video7.WEBM"]
 
 
 def test_a_killed_run_goes_on_where_it_was(capsys, files, tmp_path, monkeypatch):
