@@ -78,6 +78,7 @@ class Small:
                 f"{path.name} is missing; make it with "
                 f"`python -m data_prep.embedded.pretrain --backbone {config['name']}`"
             )
+        weight_values.check_embedded(path, path.with_suffix(".json"))
         return path
 
 

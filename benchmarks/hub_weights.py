@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.backbones import EMBEDDED, Files
 from benchmarks.harness.errors import UsageError
-from benchmarks.weight_values import check_values
+from benchmarks.weight_values import check_embedded, check_values
 from benchmarks.weights import RANDOM, is_given
 from benchmarks.weights import find as find_given
 from data_prep.saved_tensors import read
@@ -62,6 +62,7 @@ class Family:
                     f"{name}/{SAFE} is missing in data_prep/embedded/backbones; make it with "
                     f"`{self.program}`"
                 )
+            check_embedded(path, path.with_name("record.json"))
             return path
         if files.folder is not None:
             inside = [files.folder / name / one for one in self.published]

@@ -1,7 +1,8 @@
-"""Whether the values in a file of weights can be those of a trained network."""
+"""Whether a file of weights is the one meant, and its values can be those of a trained network."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.errors import UsageError
-from benchmarks.harness.provenance import ROOT
+from benchmarks.harness.provenance import ROOT, file_sha256
 
 LARGEST = 1e5
 """Of a parameter's magnitude. Published ones stay below 1,000."""
@@ -19,6 +20,24 @@ LARGEST_MEAN = 100.0
 """Of the magnitudes in a matrix. Published ones stay below 10."""
 SMALLEST = 1e-12
 """Of the largest magnitude in a matrix. Layer scales begin at 1e-6, and are vectors."""
+
+
+def check_embedded(file: Path, record: Path) -> None:
+    """Compare a file of the embedded world with the hash that the record of its pre-training has.
+
+    Raises:
+        UsageError: It is another file.
+    """
+    if not record.is_file():
+        return
+    try:
+        expected = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError):
+        expected = None
+    if file_sha256(file) != expected:
+        raise UsageError(
+            f"{file.name}: its sha256 is not the one in {record.name}; {_remedy(file)}"
+        )
 
 
 def check_values(model: nn.Module, file: Path, state: Mapping[str, Tensor]) -> None:

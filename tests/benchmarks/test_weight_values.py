@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from benchmarks import backbones
+from benchmarks import backbones, hub_weights
+from benchmarks.backbones import Files
 from benchmarks.flickr30k import bert
 from benchmarks.harness.errors import UsageError
 from benchmarks.msrvtt import clip
@@ -152,3 +156,42 @@ def test_embedded_weights_that_are_cut_off_are_one_line(name, tmp_path, monkeypa
     monkeypatch.setattr(backbones, "EMBEDDED", tmp_path)
     with pytest.raises(UsageError, match=rf"{name}\.safetensors cannot be read as weights"):
         backbones.build({"name": name, "weights": name, "drop_path": 0.0}, 2)
+
+
+def embedded(name, monkeypatch, folder):
+    """Copies of an embedded network's weights and of the record beside them; what loads them."""
+    file = next(backbones.EMBEDDED.glob(f"{name}*/model.safetensors"), None)
+    file = file or backbones.EMBEDDED / f"{name}.safetensors"
+    record = file.with_name("record.json" if file.stem == "model" else f"{name}.json")
+    place = folder / file.relative_to(backbones.EMBEDDED)
+    place.parent.mkdir(exist_ok=True)
+    for one in (file, record):
+        shutil.copy(one, place.parent)
+    for module in (backbones, hub_weights):
+        monkeypatch.setattr(module, "EMBEDDED", folder)
+    monkeypatch.setattr(backbones, "ROOT", folder)
+    build = {"bert_micro": bert.build, "clip_micro": clip.build}.get(name)
+    config = {"name": name, "weights": name, "drop_path": 0.0, "dropout": 0.1}
+    call = (lambda: backbones.build(config, 2)) if build is None else lambda: build(config, Files())
+    return place, place.parent / record.name, call
+
+
+NETWORKS = ["vit_micro", "swin_micro", "convnext_micro", "bert_micro", "clip_micro"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_flipped_bit_of_the_embedded_weights_is_loaded(name, tmp_path, monkeypatch):
+    file, record, load = embedded(name, monkeypatch, tmp_path)
+    load()
+    whole, rng = file.read_bytes(), random.Random(0)
+    for place in [0, 9, *(rng.randrange(len(whole)) for _ in range(4))]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << rng.randrange(8)
+        file.write_bytes(damaged)
+        with pytest.raises(UsageError, match=f"its sha256 is not the one in {record.name}"):
+            load()
+    file.write_bytes(whole)
+    for text in ("", "{}", "[]", '{"sha256": null}'):
+        record.write_text(text)
+        with pytest.raises(UsageError, match="its sha256 is not the one in"):
+            load()
