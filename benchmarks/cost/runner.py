@@ -24,6 +24,7 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.record import Outcome
+from benchmarks.harness.runner import Runner
 from benchmarks.harness.spec import Config
 
 Series = dict[str, list[float]]
@@ -38,16 +39,14 @@ PROTOCOL = {
 }
 
 
-def require(cell: Cell, config: Config, context: Context) -> None:
-    """Do nothing: a cell needs neither data nor weights."""
-    del cell, config, context
+class CostRunner(Runner):
+    """Measures what penalties cost."""
 
-
-def run(cell: Cell, config: Config, context: Context) -> Outcome:
-    """Measure one cell."""
-    started = perf_counter()
-    with fast_algorithms():
-        return Measurement(cell, config, context).run(started)
+    def run(self, cell: Cell, config: Config, context: Context) -> Outcome:
+        """Measure one cell."""
+        started = perf_counter()
+        with fast_algorithms():
+            return Measurement(cell, config, context).run(started)
 
 
 class NotFinite(Exception):
@@ -177,3 +176,6 @@ def _step_ratios(times: Series) -> dict[str, Summary]:
         for name, values in times.items()
         if name != BASELINE
     }
+
+
+RUNNER = CostRunner()

@@ -8,16 +8,12 @@ from benchmarks.flickr30k import bert
 from benchmarks.flickr30k.problem import ImageTextRetrieval
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
-from benchmarks.harness.record import Outcome
 from benchmarks.harness.spec import Config
-from benchmarks.training import two_stage
 from benchmarks.training.classification import weight_files
-from benchmarks.training.two_stage import is_stage1_kept
+from benchmarks.training.runner import TwoStageRunner
 
 if TYPE_CHECKING:
     from benchmarks.training.retrieval_pace import Pace
-
-__all__ = ["expected_seconds", "is_stage1_kept", "require", "require_weights", "run"]
 
 SIZES = {
     "folder": {"train": 145_000, "dev": 5_000, "test": 5_000},
@@ -28,41 +24,45 @@ SIZES = {
 _paces: dict[tuple[str, str, str], Pace] = {}
 
 
-def require(cell: Cell, config: Config, context: Context) -> None:
-    """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
-    del cell
-    ImageTextRetrieval(
-        config, context
-    )  # also what does not fit the backbone: told once, before training
+class Flickr30KRunner(TwoStageRunner):
+    """Image-text retrieval with BERT."""
+
+    def problem(self, cell: Cell, config: Config, context: Context) -> ImageTextRetrieval:
+        """Return the data, the loss and the metrics of a cell."""
+        return ImageTextRetrieval(config, context)
+
+    def require(self, cell: Cell, config: Config, context: Context) -> None:
+        """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
+        ImageTextRetrieval(
+            config, context
+        )  # also what does not fit the backbone: told once, before training
+
+    def require_weights(self, cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:
+        """Raise a ``UsageError`` that says which file of weights to put where, if it is not there."""
+        bert.find_weights(config["backbone"], weight_files(context), fetch=fetch)
+
+    def expected_seconds(self, cell: Cell, config: Config, context: Context) -> tuple[float, str]:
+        """Return the expected time of a cell from a few steps of its method here, and their step time.
+
+        Reading and augmenting are left out.
+        """
+        from benchmarks.flickr30k.pace import RandomPairs
+        from benchmarks.training.retrieval_pace import measure
+
+        key = (cell.backbone, cell.method, context.device)
+        if key not in _paces:
+            _paces[key] = measure(cell, config, RandomPairs(config, context))
+        pace, sizes = _paces[key], SIZES[config["data"]["variant"]]
+        names, limits = (
+            config["data"],
+            (config["data"]["limit_train"], config["data"]["limit_test"]),
+        )
+        train, val, test = (
+            min(sizes[names[split]], limit or sizes[names[split]])
+            for split, limit in (("train", limits[0]), ("val", limits[1]), ("test", limits[1]))
+        )
+        seconds = pace.seconds(config, train=train, evaluated=val + test)
+        return seconds, f"{cell.method} on {cell.backbone}: {pace}"
 
 
-def require_weights(cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:
-    """Raise a ``UsageError`` that says which file of weights to put where, if it is not there."""
-    del cell
-    bert.find_weights(config["backbone"], weight_files(context), fetch=fetch)
-
-
-def expected_seconds(cell: Cell, config: Config, context: Context) -> tuple[float, str]:
-    """Return the expected time of a cell from a few steps of its method here, and their step time.
-
-    Reading and augmenting are left out.
-    """
-    from benchmarks.flickr30k.pace import RandomPairs
-    from benchmarks.training.retrieval_pace import measure
-
-    key = (cell.backbone, cell.method, context.device)
-    if key not in _paces:
-        _paces[key] = measure(cell, config, RandomPairs(config, context))
-    pace, sizes = _paces[key], SIZES[config["data"]["variant"]]
-    names, limits = config["data"], (config["data"]["limit_train"], config["data"]["limit_test"])
-    train, val, test = (
-        min(sizes[names[split]], limit or sizes[names[split]])
-        for split, limit in (("train", limits[0]), ("val", limits[1]), ("test", limits[1]))
-    )
-    seconds = pace.seconds(config, train=train, evaluated=val + test)
-    return seconds, f"{cell.method} on {cell.backbone}: {pace}"
-
-
-def run(cell: Cell, config: Config, context: Context) -> Outcome:
-    """Train and evaluate one cell."""
-    return two_stage.run(cell, config, context, ImageTextRetrieval(config, context))
+RUNNER = Flickr30KRunner()

@@ -24,11 +24,11 @@ from benchmarks.harness.execute import (
     prepare_process,
     run_cell,
     run_group,
-    runner_of,
     stage1_runs,
     without_end,
 )
 from benchmarks.harness.lock import held
+from benchmarks.harness.runner import runner_of
 from benchmarks.harness.time_limit import time_limit
 
 
@@ -39,9 +39,7 @@ def forward_key(cell: Cell, settings: Settings) -> str | None:
     """
     if settings.side_by_side < 2:
         return None
-    ask = getattr(runner_of(cell), "forward_key", None)
-    found: str | None = None if ask is None else ask(settings.config(cell))
-    return found
+    return runner_of(cell).forward_key(settings.config(cell))
 
 
 def groups_of(cells: Sequence[Cell], settings: Settings) -> list[list[Cell]]:

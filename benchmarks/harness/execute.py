@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
@@ -19,7 +17,8 @@ from benchmarks.harness.devices import device_of as device_of
 from benchmarks.harness.errors import TimeLimit, UsageError
 from benchmarks.harness.lock import held
 from benchmarks.harness.record import InvalidRecord, Outcome, Record, build_record, not_finite
-from benchmarks.harness.registry import benchmark_named, declared
+from benchmarks.harness.registry import declared
+from benchmarks.harness.runner import runner_of
 from benchmarks.harness.settings import Settings as Settings
 from benchmarks.harness.stage1 import checkpoint_sha256, recorded_sha256
 from benchmarks.harness.store import Stamp, State, Store
@@ -70,20 +69,17 @@ def lacking(
     """
     context = context_of(settings, device="cpu")
     found: dict[str, list[Cell]] = {}
-    checks = (
-        ("require", ("benchmark", "task")),
-        ("require_weights", ("benchmark", "backbone")),
-    )
-    for name, parts in checks:
-        alike: defaultdict[tuple[str, ...], list[Cell]] = defaultdict(list)
+    for part in ("task", "backbone"):
+        alike: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
         for cell in cells:
-            alike[tuple(getattr(cell, part) for part in parts)].append(cell)
+            alike[cell.benchmark, getattr(cell, part)].append(cell)
         for group in alike.values():
-            check = getattr(runner_of(group[0]), name, None)
-            more = {"fetch": fetch and not found} if name == "require_weights" else {}
+            runner, first = runner_of(group[0]), (group[0], settings.config(group[0]), context)
             try:
-                if check is not None:
-                    check(group[0], settings.config(group[0]), context, **more)
+                if part == "task":
+                    runner.require(*first)
+                else:
+                    runner.require_weights(*first, fetch=fetch and not found)
             except UsageError as error:
                 found.setdefault(str(error), []).extend(group)
     return _joined(found)
@@ -117,13 +113,9 @@ def expected_seconds(cell: Cell, settings: Settings) -> tuple[float, str] | None
 
     None if its runner cannot tell.
     """
-    measure = getattr(runner_of(cell), "expected_seconds", None)
-    if measure is None:
-        return None
     prepare_process(settings)
     context = context_of(settings, device=device_of(cell, settings.device))
-    found: tuple[float, str] = measure(cell, settings.config(cell), context)
-    return found
+    return runner_of(cell).expected_seconds(cell, settings.config(cell), context)
 
 
 class Attempt:
@@ -299,12 +291,7 @@ def without_end(report: Report) -> Report:
 def has_stage1(cell: Cell, settings: Settings) -> bool:
     """Whether the checkpoint that a cell starts from is at hand."""
     context = context_of(settings, device="cpu")
-    return bool(runner_of(cell).is_stage1_kept(cell, settings.config(cell), context))
-
-
-def runner_of(cell: Cell) -> Any:
-    """Return the module that runs a cell."""
-    return importlib.import_module(benchmark_named(cell.benchmark).runner)
+    return runner_of(cell).is_stage1_kept(cell, settings.config(cell), context)
 
 
 def context_of(settings: Settings, device: str, report: Report | None = None) -> Context:

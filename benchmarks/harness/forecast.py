@@ -11,9 +11,10 @@ from tabulate import tabulate
 
 from benchmarks.harness.beside import forward_key
 from benchmarks.harness.cell import Cell
-from benchmarks.harness.execute import Settings, pending, runner_of
+from benchmarks.harness.execute import Settings, pending
 from benchmarks.harness.progress import duration, recorded_seconds
 from benchmarks.harness.registry import BENCHMARKS, benchmark_named
+from benchmarks.harness.runner import runner_of
 
 if TYPE_CHECKING:  # it brings torch
     from benchmarks.speed.paces import Measured
@@ -82,8 +83,7 @@ class Forecast:
         return Expected(median(seconds), RECORDS) if seconds else None
 
     def _by_speeds(self, cell: Cell, is_beside: bool) -> Expected | None:
-        seconds_at = getattr(runner_of(cell), "seconds_at", None)
-        if self.kind is None or seconds_at is None:
+        if self.kind is None:
             return None
         from benchmarks.speed import paces
 
@@ -99,7 +99,8 @@ class Forecast:
             f"{cell.method} on {cell.backbone}: {pace.step_seconds:.3g} s a step, "
             f"{1e3 * pace.image_seconds:.3g} ms an image evaluated"
         )
-        return Expected(seconds_at(cell, config, pace), SPEEDS, told, where)
+        seconds = runner_of(cell).seconds_at(cell, config, pace)
+        return None if seconds is None else Expected(seconds, SPEEDS, told, where)
 
     def _like_others(self, cell: Cell) -> Expected | None:
         """Estimate a cell from other methods of its benchmark if its own method is unknown."""

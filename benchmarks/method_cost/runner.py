@@ -21,6 +21,7 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.memory import peak_of_this_process
 from benchmarks.harness.record import Outcome
+from benchmarks.harness.runner import Runner
 from benchmarks.harness.spec import Config
 from benchmarks.method_cost.spec import BASELINE, CONTROL
 from benchmarks.method_cost.step import Bench, MethodStep
@@ -33,53 +34,51 @@ PROTOCOL = {
 }
 
 
-def require(cell: Cell, config: Config, context: Context) -> None:
-    """Do nothing: a cell needs neither data nor weights."""
-    del cell, config, context
+class MethodCostRunner(Runner):
+    """Measures what methods cost."""
 
-
-def run(cell: Cell, config: Config, context: Context) -> Outcome:
-    """Measure one cell."""
-    started = perf_counter()
-    with fast_algorithms():
-        bench = Bench(cell, config, context.device)
-        done, total = 0, len(config["methods"]) + config["measure"]["rounds"]
-        steps: dict[str, MethodStep] = {}
-        counts: dict[str, dict[str, int]] = {}
-        for name in config["methods"]:
-            steps[name] = MethodStep(bench, name)
-            counts[name] = _counts(steps[name])
-            context.on_epoch(cell, done := done + 1, total)
-        times: dict[str, list[float]] = {name: [] for name in (*steps, CONTROL)}
-        for index in range(config["measure"]["rounds"]):
-            with no_collection():
-                for name in rotated(list(times), index):
-                    step = steps[BASELINE if name == CONTROL else name]
-                    count = config["measure"]["steps_per_round"]
-                    times[name].append(seconds(step, count, bench.device))
-                    step.forget_gradients()
-            context.on_epoch(cell, done := done + 1, total)
-    baseline = summary(times[BASELINE])["median"]
-    return Outcome(
-        metrics={
-            f"step_ratio/{name}": summary(ratios(values, times[BASELINE]))
-            for name, values in times.items()
-            if name != BASELINE
-        },
-        curves={"rounds": times},
-        counts={
-            "rounds": config["measure"]["rounds"],
-            "batch_size": len(bench.images),
-            "methods": len(steps),
-        },
-        cost=_cost(steps, counts, bench)
-        | {
-            "total_seconds": perf_counter() - started,
-            "baseline_step_seconds": baseline,
-        },
-        protocol=PROTOCOL,
-        weights=vars(bench.weights),
-    )
+    def run(self, cell: Cell, config: Config, context: Context) -> Outcome:
+        """Measure one cell."""
+        started = perf_counter()
+        with fast_algorithms():
+            bench = Bench(cell, config, context.device)
+            done, total = 0, len(config["methods"]) + config["measure"]["rounds"]
+            steps: dict[str, MethodStep] = {}
+            counts: dict[str, dict[str, int]] = {}
+            for name in config["methods"]:
+                steps[name] = MethodStep(bench, name)
+                counts[name] = _counts(steps[name])
+                context.on_epoch(cell, done := done + 1, total)
+            times: dict[str, list[float]] = {name: [] for name in (*steps, CONTROL)}
+            for index in range(config["measure"]["rounds"]):
+                with no_collection():
+                    for name in rotated(list(times), index):
+                        step = steps[BASELINE if name == CONTROL else name]
+                        count = config["measure"]["steps_per_round"]
+                        times[name].append(seconds(step, count, bench.device))
+                        step.forget_gradients()
+                context.on_epoch(cell, done := done + 1, total)
+        baseline = summary(times[BASELINE])["median"]
+        return Outcome(
+            metrics={
+                f"step_ratio/{name}": summary(ratios(values, times[BASELINE]))
+                for name, values in times.items()
+                if name != BASELINE
+            },
+            curves={"rounds": times},
+            counts={
+                "rounds": config["measure"]["rounds"],
+                "batch_size": len(bench.images),
+                "methods": len(steps),
+            },
+            cost=_cost(steps, counts, bench)
+            | {
+                "total_seconds": perf_counter() - started,
+                "baseline_step_seconds": baseline,
+            },
+            protocol=PROTOCOL,
+            weights=vars(bench.weights),
+        )
 
 
 def _counts(step: MethodStep) -> dict[str, int]:
@@ -121,3 +120,6 @@ def _cost(
         "head_params": head,
         "total_params": sum(p.numel() for p in steps[BASELINE].model.parameters()),
     }
+
+
+RUNNER = MethodCostRunner()

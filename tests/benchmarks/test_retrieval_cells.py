@@ -172,6 +172,8 @@ def test_missing_data_give_the_command(of, tmp_path, capsys):
 
 def test_how_long_a_cell_takes(of, settings):
     cell = Cell.parse(f"{of.cell}/lora-r8+linear/0")
-    seconds, text = of.runner.expected_seconds(cell, settings.config(cell), context_of(settings))
+    seconds, text = of.runner.RUNNER.expected_seconds(
+        cell, settings.config(cell), context_of(settings)
+    )
     assert seconds > 0
     assert "s a step" in text
