@@ -83,13 +83,14 @@ class Forecast:
         return Expected(median(seconds), RECORDS) if seconds else None
 
     def _by_speeds(self, cell: Cell, is_beside: bool) -> Expected | None:
-        if self.kind is None:
+        config = self.settings.config(cell)
+        sizes = runner_of(cell).sizes(cell, config)
+        if self.kind is None or sizes is None:
             return None
         from benchmarks.speed import paces
 
         if self._measured is None:
             self._measured = paces.measured_on(self.settings.results, self.kind)
-        config = self.settings.config(cell)
         beside = self.settings.side_by_side if is_beside else 1
         found = paces.pace_of(self._measured, cell, config, beside)
         if found is None:
@@ -99,8 +100,7 @@ class Forecast:
             f"{cell.method} on {cell.backbone}: {pace.step_seconds:.3g} s a step, "
             f"{1e3 * pace.image_seconds:.3g} ms an image evaluated"
         )
-        seconds = runner_of(cell).seconds_at(cell, config, pace)
-        return None if seconds is None else Expected(seconds, SPEEDS, told, where)
+        return Expected(pace.seconds(config, sizes), SPEEDS, told, where)
 
     def _like_others(self, cell: Cell) -> Expected | None:
         """Estimate a cell from other methods of its benchmark if its own method is unknown."""

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.record import Outcome
 from benchmarks.harness.registry import benchmark_named
 from benchmarks.harness.spec import Config
-
-if TYPE_CHECKING:  # it brings torch
-    from benchmarks.training.pace import Pace
 
 
 class Runner:
@@ -39,8 +35,8 @@ class Runner:
         """Time a few steps; return the expected time of a cell and a line about it. None: unknown."""
         return None
 
-    def seconds_at(self, cell: Cell, config: Config, pace: Pace) -> float | None:
-        """Return the time of a cell from its step time; None: it does not follow from that."""
+    def sizes(self, cell: Cell, config: Config) -> Mapping[str, int] | None:
+        """Return the images of each split, for an estimate by measured speeds; None: there is none."""
         return None
 
     def forward_key(self, config: Config) -> str | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from benchmarks import backbones
 from benchmarks.harness.cell import Cell
@@ -13,9 +12,6 @@ from benchmarks.harness.runner import Runner
 from benchmarks.harness.spec import Config
 from benchmarks.training import together, two_stage
 from benchmarks.training.classification import ImageClassification, weight_files
-
-if TYPE_CHECKING:
-    from benchmarks.training.pace import Pace
 
 
 class TwoStageRunner(Runner):
@@ -41,10 +37,6 @@ class ClassificationRunner(TwoStageRunner):
         """Return the data, the loss and the metrics of a cell."""
         return ImageClassification(cell, config, context)
 
-    def sizes(self, cell: Cell, config: Config) -> Mapping[str, int]:
-        """Return the images of each split."""
-        raise NotImplementedError
-
     def require_weights(self, cell: Cell, config: Config, context: Context, *, fetch: bool) -> None:
         """Raise a ``UsageError`` that says which file of weights to put where, if it is not there."""
         backbones.find_weights(config["backbone"], weight_files(context), fetch=fetch)
@@ -58,12 +50,10 @@ class ClassificationRunner(TwoStageRunner):
         """
         from benchmarks.training.pace import pace_of
 
-        pace = pace_of(cell, config, context)
-        return self.seconds_at(cell, config, pace), f"{cell.method} on {cell.backbone}: {pace}"
-
-    def seconds_at(self, cell: Cell, config: Config, pace: Pace) -> float:
-        """Return the time of a cell from its step time, without data augmentation."""
-        return pace.seconds(config, self.sizes(cell, config))
+        sizes, pace = self.sizes(cell, config), pace_of(cell, config, context)
+        if sizes is None:
+            return None
+        return pace.seconds(config, sizes), f"{cell.method} on {cell.backbone}: {pace}"
 
     def forward_key(self, config: Config) -> str | None:
         """Return a key that is equal for cells that can share a forward pass; None: the cell trains alone."""
