@@ -83,9 +83,11 @@ class Forecast:
         return Expected(median(seconds), RECORDS) if seconds else None
 
     def _by_speeds(self, cell: Cell, is_beside: bool) -> Expected | None:
+        if self.kind is None:
+            return None
         config = self.settings.config(cell)
         sizes = runner_of(cell).sizes(cell, config)
-        if self.kind is None or sizes is None:
+        if sizes is None:
             return None
         from benchmarks.speed import paces
 
