@@ -20,11 +20,13 @@ def spread(found: Number | None, digits: int, *, with_std: bool = True) -> Entry
     """Mean ± std over seeds, and n if it is less than declared."""
     if found is None:
         return Entry(NOTHING)
+    # Beside an accuracy stands the paper's, also where that printed a change.
+    beside = found.paper or found.paper_printed
     if found.n_declared == 0:
-        return Entry(NOT_IN_SUITE, paper=found.paper_printed)
+        return Entry(NOT_IN_SUITE, paper=beside)
     if found.value is None:
         text = FAILED if found.has_failed else HOLE
-        return Entry(text, marks=found.marks, paper=found.paper_printed, cell=found.cell)
+        return Entry(text, marks=found.marks, paper=beside, cell=found.cell)
     std = f"± {found.std:.{digits}f}" if with_std and found.std is not None else ""
     fewer = f"(n={found.n})" if (found.n or 0) < (found.n_declared or 0) else ""
     return Entry(
@@ -32,7 +34,7 @@ def spread(found: Number | None, digits: int, *, with_std: bool = True) -> Entry
         f"{std} {fewer}".strip(),
         found.marks,
         found.value,
-        found.paper_printed,
+        beside,
         found.cell,
     )
 

@@ -133,7 +133,7 @@ def _plots(part: Part) -> Iterable[dict[str, Any] | None]:
         {row: 1e3 * size for row, size in sizes.items() if size is not None},
         "trainable parameters without the head, thousands",
         "The dashed line is the Pareto front: no method has fewer parameters and a higher mean. "
-        "Hollow: stage 2 without a penalty.",
+        "Blue: stage 2 with a penalty; hollow: without.",
     )
     yield _plot(
         part,

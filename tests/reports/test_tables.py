@@ -146,6 +146,8 @@ def test_the_papers_cells_stand_as_printed(full_world):
     assert block.row("lora-r8")["Caltech101"].text == "94.1"
     assert "lora-r8+control" not in [row.name for row in block.rows]
     assert full_world.table().at("lora-r8+linear", "task", "caltech101").paper == "93.9"
+    by_task = full_world.report().page.ours[1].row("lora-r8+linear")
+    assert by_task["Caltech101"].paper == "93.9"  # beside an accuracy, no change
 
 
 def test_the_papers_averages_that_do_not_follow_are_named(full_world):
