@@ -16,16 +16,17 @@ SCALE   ?=
 SEEDS   ?= 0 1 2
 METHODS ?= linear lora-r8*
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 # Processes of the tests, one thread each.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count(), 8))')
 
 # Two threads on two busy cores are often slower than one; matplotlib must not look for a display.
-test test-all lint: export OMP_NUM_THREADS = 1
+test test-all fuzz lint: export OMP_NUM_THREADS = 1
 export MPLBACKEND = Agg
 # Packages are installed without bytecode; without this, some machines would compile them at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup data-setup smoke smoke-grid micro tables test test-all test-setup slurm-setup slurm-install slurm-test slurm-grid lint lint-setup format hooks lock clean distclean check-python
+.PHONY: help setup data-setup fuzz smoke smoke-grid micro tables test test-all test-setup slurm-setup slurm-install slurm-test slurm-grid lint lint-setup format hooks lock clean distclean check-python
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -123,6 +124,9 @@ test: test-setup  ## the tests but the slow ones: make test PYTEST_ARGS=tests/re
 
 test-all: test-setup  ## all tests, as CI runs them
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+fuzz: setup  ## damage files at random: make fuzz FUZZ_ARGS='--seconds 60 --seed 0'
+	@$(PY) tests/fuzz.py $(FUZZ_ARGS)
 
 # Debian's packages; needs root, or sudo, to install what is missing. The cluster itself runs as any user.
 SLURM_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core

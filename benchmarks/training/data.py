@@ -207,10 +207,14 @@ def open_stream(
 ) -> Stream:
     """Open one split of a packed task to be read in order; the arguments are those of ``load_images``."""
     path = checked_file(folder, split)
-    count = manifest_of(folder)["splits"][split]["n"]
+    with safe_open(
+        path, framework="pt"
+    ) as file:  # whose hash is right; a manifest has none of its own
+        count = file.get_slice("labels").get_shape()[0]
     return Stream(path, min(count, limit or count), normalise, device)
 
 
+VERIFY = "python -m data_prep verify names the fault"
 ABOUT = ("source", "resize", "jpeg", "notes", "generator_version")
 """What the manifest says besides hashes: of generated images the last, of real ones the others."""
 
@@ -236,9 +240,7 @@ def checked_file(folder: Path, split: str) -> Path:
     entry = manifest["splits"].get(split) or manifest.get(split) or {}
     expected = entry.get("sha256")
     if expected is None or not path.exists() or hash_of(path) != expected:
-        raise UsageError(
-            f"{path} is missing or differs from its manifest: python -m data_prep verify names the fault"
-        )
+        raise UsageError(f"{path} is missing or differs from its manifest: {VERIFY}")
     return path
 
 
@@ -254,7 +256,24 @@ def _sha256(path: Path, changed_ns: int, size: int) -> str:
     return file_sha256(path)
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a packed task."""
-    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+class Said(dict[str, Any]):
+    """What a manifest says: a damaged one may lack anything."""
+
+    def __missing__(self, key: str) -> Any:
+        raise UsageError(f"a manifest of packed data says nothing of {key!r}: {VERIFY}")
+
+
+def manifest_of(folder: Path) -> Said:
+    """Return the manifest of packed data.
+
+    Raises:
+        UsageError: It cannot be read; also later, where something is asked for that it does not say.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"), object_hook=Said)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): {VERIFY}") from error
+    if not isinstance(manifest, Said):
+        raise UsageError(f"{path} is not a manifest: {VERIFY}")
     return manifest
