@@ -64,13 +64,15 @@ def test_released_learning_rates_are_those_of_set_and_shots():
     assert all(len(set(rate(f"{s}-{k}shot", "dtl-plus"))) == 1 for s, *_ in SETS for k in SHOTS)
 
 
-def test_a_cell_is_trained_on_the_draw_of_its_seed(settings):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_cell_is_trained_on_the_draw_of_its_seed(settings, seed):
     found = problem(
-        settings, "fewshot/vit_micro/cars-2shot/lora-r8/0", **{"data.limit_train": None}
+        settings, f"fewshot/vit_micro/cars-2shot/lora-r8/{seed}", **{"data.limit_train": None}
     )
     folder = settings.data / "embedded" / "fewshot" / "cars"
     packed, draws = (load_file(folder / f"{name}.safetensors") for name in ("train", "draws"))
-    index = draws["2shot_seed0"]
+    index = draws[f"2shot_seed{seed}"]
+    assert not torch.equal(index, draws[f"2shot_seed{1 - seed}"])
     assert torch.equal(found.train.pixels, packed["images"][index])
     assert torch.equal(found.train.labels, packed["labels"][index])
     assert found.train.labels.bincount().tolist() == [2] * 24
@@ -80,7 +82,7 @@ def test_a_cell_is_trained_on_the_draw_of_its_seed(settings):
     for one, other in zip(batches, found.batches(5), strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
-    assert found.fingerprint()["draw"] == "2shot_seed0"
+    assert found.fingerprint()["draw"] == f"2shot_seed{seed}"
     assert found.fingerprint()["draws_sha256"] == manifest_of(folder)["draws"]["sha256"]
 
 
