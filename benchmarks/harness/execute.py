@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from benchmarks.harness import provenance
 from benchmarks.harness.cell import Cell
@@ -311,7 +312,7 @@ def context_of(settings: Settings, device: str, report: Report | None = None) ->
         caching=settings.caching and not settings.plain,
         waits=settings.waits or settings.plain,
         plain=settings.plain,
-        recorded_stage1=lambda base: recorded_sha256(base, settings),
+        recorded_stage1=partial(recorded_sha256, settings=settings),  # travels to other processes
     )
 
 

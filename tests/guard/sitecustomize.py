@@ -31,7 +31,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 READS = {"os.listdir": 1, "os.scandir": 1, "os.chdir": 1}
 WRITES = {
     **dict.fromkeys(("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"), 1),
-    **dict.fromkeys(("os.rename", "os.link", "os.symlink"), 2),
+    **dict.fromkeys(("os.rename", "os.link"), 2),
 }
 
 
@@ -52,6 +52,8 @@ def _check(event: str, arguments: tuple) -> None:
         relative_to_descriptor = event in ("os.remove", "os.rmdir") and arguments[-1] != -1
         for path in () if relative_to_descriptor else arguments[: WRITES[event]]:
             _refuse_closed(event, path, True)
+    elif event == "os.symlink":
+        _refuse_closed(event, arguments[1], True)  # what it points to is not touched
     elif event == "subprocess.Popen" and arguments[3] is not None:
         # A test that gives a command its own environment need not know of this.
         environment = arguments[3]
