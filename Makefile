@@ -118,12 +118,14 @@ endef
 tables: setup  ## all tables and figures from the records; of one scale: make tables SCALE=micro
 	@$(PY) -m reports build $(if $(SCALE),--scale $(SCALE)) || [ $$? -eq 3 ]
 
-# A file's tests stay in one process, since they share what its fixtures made. The last -m holds.
+# A file's tests stay in one process, since they share what its fixtures made; in the order of tests/conftest.py.
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 test: test-setup  ## the tests but the slow ones: make test PYTEST_ARGS=tests/resora
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
+	@$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
 test-all: test-setup  ## all tests, as CI runs them
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
 
 fuzz: setup  ## damage files at random: make fuzz FUZZ_ARGS='--seconds 60 --seed 0'
 	@$(PY) tests/fuzz.py $(FUZZ_ARGS)

@@ -52,8 +52,22 @@ def _limit_torch():
         torch.set_num_threads(1)
 
 
+LONGEST = (
+    *("test_execute", "test_tfds", "test_local", "test_backbone", "test_compiling", "test_check"),
+    *(
+        "test_trainer_mixin",
+        "test_audit",
+        "test_peft_training",
+        "test_kills",
+        "test_method_figures",
+    ),
+)
+"""Files of tests that take longest. They begin, so that no worker is left with one at the end."""
+
+
 def pytest_collection_modifyitems(items):
-    """Skips the tests marked `gpu` where torch sees no CUDA device."""
+    """Sorts the longest first; skips the tests marked `gpu` where torch sees no CUDA device."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     wanting = [item for item in items if item.get_closest_marker("gpu")]
     if not wanting:
         return
