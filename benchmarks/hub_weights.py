@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from benchmarks.backbones import EMBEDDED, Files, check_recorded
+from benchmarks.backbones import EMBEDDED, Files
 from benchmarks.harness.errors import UsageError
 from benchmarks.weight_values import check_embedded, check_values
 from benchmarks.weights import RANDOM, is_given
@@ -146,8 +146,6 @@ def load(model: nn.Module, path: Path, named: Callable[[State], dict[str, Tensor
             f"({_shape(state, key)} in the file, {_shape(own, key)} in the network)"
         )
     check_values(model, path, state)
-    if path.is_relative_to(EMBEDDED):
-        check_recorded(path, path.with_name("record.json"))
     model.load_state_dict(state, strict=False)
 
 

@@ -142,6 +142,8 @@ def _verify(args: argparse.Namespace) -> int:
         head = generated.head(None) if variant == generated.VARIANT else {"variant": variant}
         with _bar(_features_bytes(args.data, variant)) as bar:
             findings = check.check(args.data, variant, head, tick=bar.update)
+        if findings.ok:
+            findings.wrong += check.misfits(args.data, variant)
         for text in (*findings.wrong, *findings.missing):
             print(text)
         print(f"{variant}: {packed.BENCHMARK} is {'' if findings.ok else 'not '}whole and right")

@@ -222,6 +222,8 @@ def _verify(args: argparse.Namespace) -> int:
     for variant in _chosen(args):
         head = generated.head(None) if variant == EMBEDDED else {}
         findings = check.check(args.data, variant, head)
+        if findings.ok:
+            findings.wrong += check.misfits(args.data, variant)
         for text in (*findings.wrong, *findings.missing):
             print(text)
         print(f"{variant}: {BENCHMARK} is {'' if findings.ok else 'not '}complete and correct")

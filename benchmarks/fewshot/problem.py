@@ -40,6 +40,19 @@ def require_set(cell: Cell, config: Config, context: Context) -> Path:
     return require_task(context.data, config["data"], cell.benchmark, set_of(cell.task)[0])
 
 
+def draw_of(cell: Cell, config: Config) -> str:
+    """Return the name of the draw of a cell's seed."""
+    return f"{config['data']['shots']}shot_seed{cell.seed}"
+
+
+def check_mixing(protocol: Protocol, batch_size: int) -> None:
+    """Raise a ``UsageError`` if images are mixed in pairs and a batch has an odd size."""
+    if (protocol.mixup or protocol.cutmix) and batch_size % 2:
+        raise UsageError(
+            f"mixing needs batches of an even size, not of {batch_size} (stage1.batch_size)"
+        )
+
+
 class FewShot(ImageClassification):
     """The images of one draw stay on the CPU, where they are augmented; test images are read in order.
 
@@ -50,7 +63,7 @@ class FewShot(ImageClassification):
 
     def __init__(self, cell: Cell, config: Config, context: Context) -> None:
         """Load the draw of the cell's seed, and the splits that the configuration names."""
-        self.draw = f"{config['data']['shots']}shot_seed{cell.seed}"
+        self.draw = draw_of(cell, config)
         super().__init__(cell, config, context)
         self.prepare(config)
 
@@ -61,10 +74,7 @@ class FewShot(ImageClassification):
             UsageError: It mixes, and a batch has an odd size.
         """
         protocol = Protocol.of(config["augment"])
-        if (protocol.mixup or protocol.cutmix) and self.batch_size % 2:
-            raise UsageError(
-                f"mixing needs batches of an even size, not of {self.batch_size} (training.batch_size)"
-            )
+        check_mixing(protocol, self.batch_size)
         self.smoothing = protocol.smoothing
         self.augmentation = Augmentation(
             protocol,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.fewshot.problem import FewShot, require_set
+from benchmarks.fewshot.problem import DRAWS, FewShot, check_mixing, draw_of, require_set
 from benchmarks.fewshot.spec import FEWSHOT, N_VAL, set_of
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
+from benchmarks.training.augment import Protocol
+from benchmarks.training.classification import require_batch
+from benchmarks.training.data import manifest_of
 from benchmarks.training.runner import ClassificationRunner
 
 EMBEDDED_VAL, EMBEDDED_TEST = 8, 25
@@ -24,7 +27,11 @@ class FewShotRunner(ClassificationRunner):
 
     def require(self, cell: Cell, config: Config, context: Context) -> None:
         """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
-        require_set(cell, config, context)
+        lists = manifest_of(require_set(cell, config, context))[DRAWS]["lists"]
+        check_mixing(Protocol.of(config["augment"]), config["stage1"]["batch_size"])
+        # A draw that is not there is told by the cell whose seed it is of.
+        if (draw := draw_of(cell, config)) in lists:
+            require_batch(cell, config, lists[draw]["n"])
 
     def sizes(self, cell: Cell, config: Config) -> Mapping[str, int]:
         """Return the images of each split."""

@@ -16,6 +16,7 @@ from torch.nn import functional
 from benchmarks import backbones
 from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
+from benchmarks.harness.errors import UsageError
 from benchmarks.harness.spec import Config
 from benchmarks.training.caching import Features, Kept, features_of
 from benchmarks.training.cuts import cut_of, is_noisy
@@ -42,6 +43,16 @@ PROBE_IMAGES = 256
 def weight_files(context: Context) -> backbones.Files:
     """Return where published weights are on this machine."""
     return backbones.Files(context.data / FOLDER, context.weights)
+
+
+def require_batch(cell: Cell, config: Config, count: int) -> None:
+    """Raise a ``UsageError`` unless so many training images fill a batch."""
+    size, most = config["stage1"]["batch_size"], config["data"]["limit_train"]
+    if (count := min(count, most or count)) < size:
+        raise UsageError(
+            f"{cell.benchmark}/{cell.task}: {count} training images do not fill one batch of {size} "
+            f"(--set stage1.batch_size={count}, or less)"
+        )
 
 
 class ImageClassification(Problem):
@@ -71,11 +82,7 @@ class ImageClassification(Problem):
             else None
         )
         self.batch_size: int = config["stage1"]["batch_size"]
-        if len(self.train) < self.batch_size:
-            raise ValueError(
-                f"{len(self.train)} training images do not fill one batch of {self.batch_size} "
-                "(training.batch_size)"
-            )
+        require_batch(cell, config, len(self.train))
         self.num_classes = config["task"]["num_classes"]
         self.chance_loss = math.log(self.num_classes)
 

@@ -9,7 +9,8 @@ from benchmarks.harness.cell import Cell
 from benchmarks.harness.context import Context
 from benchmarks.harness.spec import Config
 from benchmarks.training import together
-from benchmarks.training.data import require_task
+from benchmarks.training.classification import require_batch
+from benchmarks.training.data import manifest_of, require_task
 from benchmarks.training.runner import ClassificationRunner
 from benchmarks.vtab1k.spec import VTAB1K
 
@@ -21,7 +22,9 @@ class VTAB1KRunner(ClassificationRunner):
 
     def require(self, cell: Cell, config: Config, context: Context) -> None:
         """Raise a ``UsageError`` that gives the command to prepare what a cell needs and is not there."""
-        require_task(context.data, config["data"], cell.benchmark, cell.task)
+        folder = require_task(context.data, config["data"], cell.benchmark, cell.task)
+        splits, parts = manifest_of(folder)["splits"], config["data"]["train"].split("+")
+        require_batch(cell, config, sum(splits[part]["n"] for part in parts))
 
     def sizes(self, cell: Cell, config: Config) -> Mapping[str, int]:
         """Return the images of each split."""

@@ -58,6 +58,17 @@ def check(
     return findings
 
 
+def misfits(data: Path, variant: str) -> list[str]:
+    """Say what a run would refuse of data that are whole."""
+    tokenizer = read_manifest(packed.folder_of(data, variant))["tokenizer"]
+    if tokenizer["size"] == packed.VOCABULARY[variant]:
+        return []
+    return [
+        f"captions are pieces of {tokenizer['name']} ({tokenizer['size']} of them), a run's text encoder has "
+        f"{packed.VOCABULARY[variant]}"
+    ]
+
+
 def features_folder(folder: Path, manifest: dict[str, Any]) -> Path:
     """Return where the features lie: elsewhere if they were files before."""
     return Path(manifest["root"]) if "root" in manifest else folder

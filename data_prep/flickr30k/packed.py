@@ -23,6 +23,8 @@ from data_prep.whole_files import move_folder, sha256, write_json
 BENCHMARK = "flickr30k"
 SPLITS = ("train", "dev", "test")
 CAPTIONS_PER_IMAGE = 5
+VOCABULARY = {"embedded": 475, "folder": 30_522}
+"""Pieces in the vocabulary of the text encoder that a variant is for."""
 LONGEST = {"embedded": 64, "folder": 512}
 """Pieces of a caption that a variant's text encoder takes, [CLS] and [SEP] among them."""
 EVALUATED_DEV_CAPTIONS = 5000

@@ -56,6 +56,17 @@ def check(data: Path, variant: str, head: Mapping[str, Any], *, whole: bool = Tr
     return findings
 
 
+def misfits(data: Path, variant: str) -> list[str]:
+    """Say what a run would refuse of data that are whole."""
+    manifest = read_manifest(packed.folder_of(data, variant))
+    found = (manifest["tokenizer"]["size"], manifest["size"])
+    return [
+        f"the data have {here} {what}, a run's backbone has {meant}"
+        for here, (what, meant) in zip(found, packed.FITS[variant].items(), strict=True)
+        if here != meant
+    ]
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

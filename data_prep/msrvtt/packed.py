@@ -42,6 +42,11 @@ from data_prep.whole_files import move_folder, sha256, write_json
 
 BENCHMARK = "msrvtt"
 SPLITS = ("train", "test")
+FITS = {
+    "embedded": {"tokens in the vocabulary": 994, "pixels in height and width": 32},
+    "folder": {"tokens in the vocabulary": 49_408, "pixels in height and width": 224},
+}
+"""What the backbone that a variant is for takes."""
 LISTS = "lists.safetensors"
 _STARTED = "started.json"
 

@@ -62,7 +62,7 @@ def test_one_bit_of_embedded_weights(file, build, tmp_path, monkeypatch):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1  # a low bit of a number, which changes little
     path.write_bytes(bytes(content))
-    with pytest.raises(UsageError, match=r"is not the file of .*\.json: it is damaged"):
+    with pytest.raises(UsageError, match=r"sha256 is not the one in .*\.json"):
         build()
 
 

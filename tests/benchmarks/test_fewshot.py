@@ -132,7 +132,7 @@ def test_mixing_trains_and_an_odd_batch_is_refused(settings):
 
 
 def test_too_few_images_for_a_batch_are_told(settings):
-    with pytest.raises(ValueError, match="24 training images do not fill one batch of 32"):
+    with pytest.raises(UsageError, match="24 training images do not fill one batch of 32"):
         problem(settings, "fewshot/vit_micro/cars-1shot/lora-r8/0", **{"stage1.batch_size": 32})
 
 

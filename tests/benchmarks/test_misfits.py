@@ -15,6 +15,7 @@ from benchmarks.flickr30k import bert
 from benchmarks.harness.cli import main
 from benchmarks.msrvtt import clip
 from data_prep.flickr30k import check, packed
+from data_prep.msrvtt import packed as clips
 
 
 @pytest.fixture
@@ -86,6 +87,35 @@ def test_weights_of_another_network(capsys, settings, cells, weights):
     refused(capsys, settings, cells, given)
 
 
+@pytest.mark.parametrize(
+    ("cells", "size", "told"),
+    [
+        (
+            "fewshot/vit_micro/cars-1shot/lora-r8+[cl]*/0",
+            32,
+            "24 training images do not fill one batch of 32",
+        ),
+        (
+            "fewshot/vit_micro/cars-1shot/lora-r8+[cl]*/0",
+            15,
+            "mixing needs batches of an even size, not of 15",
+        ),
+        (
+            "vtab1k/vit_micro/eurosat/lora-r8+[cl]*/0",
+            97,
+            "40 training images do not fill one batch of 97",
+        ),
+        ("flickr30k/bert_micro/f30k/lora-r8+[cl]*/0", 999, "do not fill one batch of 999"),
+    ],
+)
+def test_a_batch_that_cannot_be_filled(capsys, settings, cells, size, told):
+    given = [f"--data={settings.data}", f"--set=stage1.batch_size={size}"]
+    given += ["--set=backbone.weights=random"]
+    if size == 15:
+        given += ["--set=augment.mixup=0.8", "--set=data.limit_train=20"]
+    assert told in refused(capsys, settings, cells, given)
+
+
 DAMAGES = {
     "nan": (lambda one: one.float().index_fill(0, torch.tensor(1), torch.nan), r"is nan at [1"),
     "int8": (lambda one: (100 * one).to(torch.int8), "is of the type torch.int8"),
@@ -123,6 +153,14 @@ def test_weights_that_fit_by_name_and_shape_alone(
         monkeypatch.setattr(module, "EMBEDDED", tmp_path)
     error = refused(capsys, settings, cells, [f"--data={settings.data}"])
     assert f"{(tmp_path / file).name}.safetensors: {tensor} {message}" in error
+
+
+def test_what_verifying_compares_with_is_what_backbones_have():
+    for variant, name in (("embedded", "bert_micro"), ("folder", "bert_base")):
+        assert packed.VOCABULARY[variant] == bert.text_named(name).pieces
+    for variant, name in (("embedded", "clip_micro"), ("folder", "clip_vit_b32")):
+        towers = clip.towers_named(name)
+        assert [*clips.FITS[variant].values()] == [towers.tokens, towers.size]
 
 
 def test_verifying_the_data_finds_the_caption_that_a_run_refuses(settings, monkeypatch):

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from data_prep import cli
 from data_prep.errors import DataError
-from data_prep.flickr30k import generated, precomputed
+from data_prep.flickr30k import generated, packed, precomputed
 
 ROOT = Path(__file__).resolve().parents[2]
 VOCABULARY = generated.VOCABULARY
@@ -59,7 +59,7 @@ def root(tmp_path):
 
 @pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.parametrize("below", [".", "f30k/precomp", "f30k_precomp"])
-def test_both_storages_are_prepared(capsys, tmp_path, repeated, below):
+def test_both_storages_are_prepared(capsys, tmp_path, repeated, below, monkeypatch):
     files = _layout(tmp_path / "files" / below, repeated=repeated)
     data = tmp_path / "data"
     assert _run(capsys, *_options(tmp_path / "files", data))[0] == 0
@@ -80,6 +80,10 @@ def test_both_storages_are_prepared(capsys, tmp_path, repeated, below):
         assert len(arrays["image"]) == 5 * images
         for caption in (0, 7, 5 * images - 1):
             assert np.array_equal(stored[arrays["image"][caption]], meant[caption // 5])
+    code, out, _ = _run(capsys, "verify", "flickr30k", "--data", data)
+    assert code == 1
+    assert "(475 of them), a run's text encoder has 30522" in out
+    monkeypatch.setitem(packed.VOCABULARY, "folder", 475)
     assert _run(capsys, "verify", "flickr30k", "--data", data)[0] == 0
     again = _run(capsys, *_options(tmp_path / "files", data))
     assert "already there" in again[1]

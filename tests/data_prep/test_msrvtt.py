@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from data_prep import cli
-from data_prep.msrvtt import generated, lists, video
+from data_prep.msrvtt import generated, lists, packed, video
 
 ROOT = Path(__file__).resolve().parents[2]
 _spec = importlib.util.spec_from_file_location("videos", Path(__file__).with_name("videos.py"))
@@ -65,6 +65,12 @@ def _options(root, data, *more):
     return [*options, "--vocab", generated.VOCABULARY, "--other-sizes", *more]
 
 
+def _fits_small(monkeypatch):
+    """Have a run on files take what is packed here."""
+    small = dict(zip(packed.FITS["folder"], (994, 16), strict=True))
+    monkeypatch.setitem(packed.FITS, "folder", small)
+
+
 def _replace(root, name, content=None):
     """Replace a linked video, or remove it."""
     path = root / "videos" / name
@@ -75,7 +81,7 @@ def _replace(root, name, content=None):
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_clips_captions_and_lists_are_packed(capsys, files, tmp_path, jobs):
+def test_clips_captions_and_lists_are_packed(capsys, files, tmp_path, jobs, monkeypatch):
     assert _run(capsys, *_options(files, tmp_path, "--jobs", jobs))[0] == 0
     folder = tmp_path / "folder" / "msrvtt"
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -106,6 +112,11 @@ def test_clips_captions_and_lists_are_packed(capsys, files, tmp_path, jobs):
         "train_7k": [0, 1, 2],
         "test_1ka": [0, 1, 2],
     }
+    code, out, _ = _run(capsys, "verify", "msrvtt", "--data", tmp_path)
+    assert code == 1
+    assert "the data have 994 tokens in the vocabulary, a run's backbone has 49408" in out
+    assert "the data have 16 pixels in height and width, a run's backbone has 224" in out
+    _fits_small(monkeypatch)
     assert _run(capsys, "verify", "msrvtt", "--data", tmp_path)[0] == 0
     assert "already there" in _run(capsys, *_options(files, tmp_path))[1]
     assert "prepared: folder" in _run(capsys, "ls", "--data", tmp_path)[1]
@@ -114,7 +125,7 @@ def test_clips_captions_and_lists_are_packed(capsys, files, tmp_path, jobs):
     assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_cannot_be_read_is_left_out_by_name(capsys, root, tmp_path):
+def test_what_cannot_be_read_is_left_out_by_name(capsys, root, tmp_path, monkeypatch):
     _replace(root, "video3.mp4", b"not a video")
     _replace(root, "video2.mp4")
     videos.write_audio(_replace(root, "video0.mp4"))
@@ -136,6 +147,7 @@ def test_what_cannot_be_read_is_left_out_by_name(capsys, root, tmp_path):
     rows_of = load_file(folder / "lists.safetensors")
     assert rows_of["train_9k"].tolist() == [1, 2, 4]
     assert rows_of["train_7k"].tolist() == [1, 2]
+    _fits_small(monkeypatch)
     code, out, _ = _run(capsys, "verify", "msrvtt", "--data", tmp_path)
     assert code == 0
     assert "test: 1 of 3 clips left out" in out
