@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[2] / "reports"
+from tests.test_house import ROOT, python_files
+
 PATHS = {
-    ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in FOLDER.rglob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in python_files("reports")
 }
 
 
