@@ -158,6 +158,7 @@ def test_a_damaged_draw_is_refused(settings, tmp_path):
         problem(settings, "fewshot/vit_micro/cars-1shot/lora-r8/0")
 
 
+@pytest.mark.slow
 def test_throughput_prints_ratios(monkeypatch, capsys):
     """On a small network in the place of ViT-B/16, which takes a minute a step."""
     small = {"backbone.weights": "random", "data.image_size": 32, "data.train_size": 48}

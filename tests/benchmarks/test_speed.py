@@ -75,6 +75,7 @@ def test_flops_are_those_of_two_passes_through_frozen_layers(world, tmp_path):
     assert 2 * frozen < flops < 1.25 * 2 * frozen
 
 
+@pytest.mark.slow
 def test_the_file_has_all_ways_and_a_reason_for_those_it_has_not(tmp_path, monkeypatch, capsys):
     few = [way for way in WAYS if way.name in ("fp32", REFERENCE, "beside-2")]
     monkeypatch.setattr(measure, "ways_on", lambda device: few)

@@ -21,6 +21,7 @@ def settings(settings):
     return dataclasses.replace(settings, overrides=settings.overrides | few)
 
 
+@pytest.mark.slow
 def test_each_way_trains_what_it_says(settings, monkeypatch):
     alone, joined = [], []
     plain, plain_joined = Stage.run, side_by_side.run

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import numpy as np
+import pytest
 import torch
 from safetensors.numpy import load_file
 
@@ -22,6 +23,7 @@ def _run(folder, *more):
     return pretrain_clip.Run(pretrain_clip.parser().parse_args([*settings, *where]))
 
 
+@pytest.mark.slow
 def test_the_program_trains_and_goes_on_where_it_was(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     _run(whole).train()

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 GENERATE = """
 import hashlib
 from data_prep.embedded.vtab1k import TASKS, generate
@@ -15,6 +17,7 @@ for task in TASKS:
 """
 
 
+@pytest.mark.slow
 def test_the_kernels_of_blas_do_not_matter():
     def generated(**environment):
         command = [sys.executable, "-c", GENERATE]

@@ -127,7 +127,7 @@ def test_training_with_the_penalty_lowers_redundancy(name):
     ("name", "part", "backend"),
     [
         ("vit", "", "aot_eager"),
-        ("bert", "", "aot_eager"),
+        pytest.param("bert", "", "aot_eager", marks=pytest.mark.slow),
         pytest.param("vit", "blocks.0.attn", "inductor", marks=[NEEDS_COMPILER, pytest.mark.slow]),
     ],
 )

@@ -127,7 +127,7 @@ def gradients(folder, kind, data, accumulation, trainer_class=Penalised, resora=
     ("kind", "space"),
     [
         ("llama", "feature"),
-        ("bert", "weight"),
+        pytest.param("bert", "weight", marks=pytest.mark.slow),
         pytest.param("llama", "weight", marks=pytest.mark.slow),
         pytest.param("bert", "feature", marks=pytest.mark.slow),
     ],

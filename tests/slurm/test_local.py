@@ -230,6 +230,7 @@ def _start(folder: Path) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_and_starts_nothing_more(folder, start):
     process = start()
     workers = children(process.pid)
@@ -241,6 +242,7 @@ def test_ctrl_c_stops_all_and_starts_nothing_more(folder, start):
     assert statuses(folder) == {"lora-r2": "cancelled"}
 
 
+@pytest.mark.slow
 def test_a_second_command_is_refused_while_one_runs_and_workers_end_with_it(folder, start, capsys):
     process = start()
     assert main(command(folder)) == 2
